@@ -1,0 +1,250 @@
+"""Runs coroutines on a clock. Knows neither MPI nor torch; one kernel serves one MPI rank or all simulated ranks.
+
+Everything that will happen is an entry (time, tie, serial, call) in one heap. Ties are broken by `serial`, the order of
+entry, unless a generator is given: then `tie` is random, so that a test can try many schedules, all reproducible.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from dataclasses import dataclass
+from itertools import count
+from types import CoroutineType
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from bench.clock import Clock
+
+T = TypeVar("T")
+
+
+class Stuck(Exception):
+    """No rank can go on (deadlock), or a rank waited too long (time-out). `rows` says who waits for what."""
+
+    def __init__(self, reason: str, rows: list[tuple[str, ...]]) -> None:
+        super().__init__(f"{reason}\n{table(rows)}")
+        self.reason, self.rows = reason, rows
+
+
+class TaskFailed(Exception):
+    """A rank's coroutine raised; the cause is chained."""
+
+    def __init__(self, rank: int, cause: BaseException) -> None:
+        super().__init__(f"rank {rank}: {type(cause).__name__}: {cause}")
+        self.rank = rank
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What somebody waits for, in words for tables and event rows."""
+
+    what: str  # recv | request | allreduce | gradient | ...
+    label: str = ""
+    peer: int = -1
+
+
+class Future(Generic[T]):
+    """A value that will be there later."""
+
+    __slots__ = ("_callbacks", "_done", "_error", "_value", "retrieved", "wait")
+
+    def __init__(self, wait: Wait) -> None:
+        self.wait = wait
+        self.retrieved = False  # whether somebody has taken the result
+        self._done = False
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._callbacks: list[Callable[[], None]] = []
+
+    def done(self) -> bool:
+        return self._done
+
+    def set(self, value: T) -> None:
+        assert not self._done, "a future is set once"
+        self._done, self._value = True, value
+        for call in self._callbacks:
+            call()
+
+    def fail(self, error: BaseException) -> None:
+        assert not self._done, "a future is set once"
+        self._done, self._error = True, error
+        for call in self._callbacks:
+            call()
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Call when done; at once if it is."""
+        if self._done:
+            call()
+        else:
+            self._callbacks.append(call)
+
+    def result(self) -> T:
+        assert self._done
+        self.retrieved = True
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]
+
+    def __await__(self) -> Generator[Future[Any], None, T]:
+        if not self._done:
+            yield self
+        return self.result()
+
+
+class Task(Future[T]):
+    """A coroutine under way on a rank; done when it returns."""
+
+    __slots__ = ("coroutine", "rank", "waits_for")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T], rank: int, name: str) -> None:
+        super().__init__(Wait("task", name))
+        self.coroutine, self.rank = coroutine, rank
+        self.waits_for: Future[Any] | None = None
+
+    def row(self) -> tuple[str, ...]:
+        """(rank, what, label, peer, place) of this task, for the table of a deadlock."""
+        wait = self.waits_for.wait if self.waits_for is not None else Wait("its turn")
+        peer = "any" if wait.peer < 0 else str(wait.peer)
+        return (str(self.rank), wait.what, wait.label, peer, place(self.coroutine))
+
+
+def place(coroutine: Any) -> str:
+    """file:line where a suspended coroutine waits: the innermost frame that is not part of `bench`."""
+    best = ""
+    while isinstance(coroutine, CoroutineType):
+        frame = coroutine.cr_frame
+        if frame is not None and (not best or not frame.f_globals.get("__name__", "").startswith("bench.")):
+            best = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        coroutine = coroutine.cr_await
+    return best
+
+
+def table(rows: Iterable[tuple[str, ...]]) -> str:
+    """Rows (rank, what, label, peer, place) as text."""
+    lines = [("rank", "waits for", "tag/label", "peer", "at"), *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(5)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+class Kernel:
+    """The run loop.
+
+    Args:
+        clock: wall or virtual.
+        ties: shuffles what happens at the same instant; None keeps the order of entry.
+        timeout_s: longest time without any progress on a wall clock before `Stuck`; None means no limit.
+    """
+
+    def __init__(self, clock: Clock, *, ties: np.random.Generator | None = None, timeout_s: float | None = None) -> None:
+        self.clock = clock
+        self.timeout_s = timeout_s
+        self.progress_at = clock.now()
+        self._ties = ties
+        self._heap: list[tuple[float, float, int, Callable[[], None]]] = []
+        self._serial = count()
+        self._pollers: list[Callable[[], bool]] = []
+        self._tasks: dict[Task[Any], None] = {}  # alive, in order of start
+        self._failed: tuple[Task[Any], BaseException] | None = None
+
+    def now(self) -> float:
+        """Seconds since the common start."""
+        return self.clock.now()
+
+    def call_at(self, time_s: float, call: Callable[[], None]) -> None:
+        """Call at a time, or as soon as possible if that is past."""
+        tie = 0.0 if self._ties is None else float(self._ties.random())
+        heapq.heappush(self._heap, (max(time_s, self.clock.now()), tie, next(self._serial), call))
+
+    def add_poller(self, poll: Callable[[], bool]) -> None:
+        """Call `poll` whenever the kernel looks for work; it returns whether anything happened."""
+        self._pollers.append(poll)
+
+    def sleep(self, seconds: float, wait: Wait) -> Future[None]:
+        """A future that is done `seconds` from now."""
+        future: Future[None] = Future(wait)
+        self.call_at(self.now() + seconds, lambda: future.set(None))
+        return future
+
+    def start(self, coroutine: Coroutine[Any, Any, T], *, rank: int, name: str) -> Task[T]:
+        """Run a coroutine now, up to its first wait; the rest follows as its waits end."""
+        task = Task(coroutine, rank, name)
+        self._tasks[task] = None
+        self._step(task)
+        return task
+
+    def alive(self, rank: int) -> int:
+        """Number of unfinished tasks on a rank."""
+        return sum(task.rank == rank for task in self._tasks)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Who waits for what, a row per unfinished task."""
+        return [task.row() for task in self._tasks]
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Run until `until()` is true.
+
+        Raises:
+            TaskFailed: a task raised.
+            Stuck: deadlock on a virtual clock, or no progress for `timeout_s` on a wall clock.
+        """
+        turns = 0
+        self.progress_at = self.clock.now()
+        while not until():
+            progressed = self._fire_due()
+            for poll in self._pollers:
+                progressed |= poll()
+            if self._failed is not None:
+                task, error = self._failed
+                raise TaskFailed(task.rank, error) from error
+            if progressed:
+                turns = 0
+                self.progress_at = self.clock.now()
+                continue
+            if not self.clock.idle(self._heap[0][0] if self._heap else None, turns):
+                raise Stuck("deadlock: every rank waits and nothing is under way", self.rows())
+            turns += 1
+            if self.timeout_s is not None and turns > 1 and self.clock.now() - self.progress_at > self.timeout_s:
+                raise Stuck(f"time-out: no progress for {self.timeout_s:g} s", self.rows())
+
+    def cancel_all(self) -> None:
+        """Close every unfinished task."""
+        for task in list(self._tasks):
+            task.coroutine.close()
+        self._tasks.clear()
+
+    def _fire_due(self) -> bool:
+        fired = False
+        while self._heap and self._heap[0][0] <= self.clock.now() and self._failed is None:
+            heapq.heappop(self._heap)[3]()
+            fired = True
+        return fired
+
+    def _step(self, task: Task[Any]) -> None:
+        task.waits_for = None
+        try:
+            future = task.coroutine.send(None)
+        except StopIteration as stop:
+            del self._tasks[task]
+            task.set(stop.value)
+        except BaseException as error:
+            # A rank that raises ends the run (rule 11): the first error wins, and nobody goes on from half a state.
+            del self._tasks[task]
+            if self._failed is None:
+                self._failed = (task, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            assert isinstance(future, Future), f"a coroutine may only await Paceline's own awaitables: got {future!r}"
+            task.waits_for = future
+            future.then(lambda: self.call_at(self.clock.now(), lambda: self._resume(task)))
+
+    def _resume(self, task: Task[Any]) -> None:
+        if task in self._tasks:
+            self._step(task)
+
+
+async def gather(futures: Iterable[Awaitable[T]]) -> list[T]:
+    """Await all, in order."""
+    return [await future for future in futures]

@@ -1,0 +1,282 @@
+"""The tables: their schemas (column, type, unit, meaning), crash-safe parquet writing, and reading.
+
+This is a leaf: it imports nothing else of Paceline, so that every other part can rely on it.
+
+A results folder holds one folder per run::
+
+    DIR/study.json                        the resolved study
+    DIR/runs/RUN_ID/events-r0-p0.parquet  what rank 0 did, part 0 (see EVENTS)
+    DIR/runs/RUN_ID/snapshots-r0.parquet  when each rank's parameters were copied (see SNAPSHOTS)
+    DIR/runs/RUN_ID/heldout.parquet       held-out loss of the evaluated model (see HELDOUT)
+    DIR/runs/RUN_ID/run.parquet           one row: settings, provenance, verdict (see RUNS); written last
+    DIR/runs/RUN_ID/snapshots/*.safetensors
+
+A file appears under its name only when it is whole: it is written under a temporary name, synced and renamed. A run is
+complete when `run.parquet` exists. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+# What a row of the events table can be. The order is the code used in memory (see bench/events.py).
+KINDS = ("gradient", "send", "recv", "allreduce", "wait", "apply", "serve")
+
+# How a run can end. "diverged" is a result; "failed" (a sanity check) and "crashed" (an exception or a lost rank) are not.
+STATUSES = ("completed", "diverged", "failed", "crashed")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: its name, arrow type, unit ("" if it has none) and meaning."""
+
+    name: str
+    type: pa.DataType
+    unit: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A named list of columns, and its arrow schema with units and meanings as field metadata."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The arrow schema; `schema.field(c).metadata` holds unit and meaning."""
+        return pa.schema(
+            [
+                pa.field(c.name, c.type, metadata={"unit": c.unit, "meaning": c.meaning})
+                for c in self.columns
+            ],
+            metadata={"paceline_table": self.name, "paceline_schema": "1"},
+        )
+
+    def units(self) -> dict[str, str]:
+        """Column name -> unit."""
+        return {c.name: c.unit for c in self.columns}
+
+
+_str, _i64, _i32, _f64, _bool = pa.string(), pa.int64(), pa.int32(), pa.float64(), pa.bool_()
+
+EVENTS = Table(
+    "events",
+    (
+        Column("run_id", _str, "", "the run"),
+        Column("rank", _i32, "", "rank that wrote the row; rank n is the server of a run with n workers"),
+        Column("kind", _str, "", " | ".join(KINDS)),
+        Column("step", _i64, "steps", "the rank's step t (from 1) during which the row was written; 0 on a server"),
+        Column("t0_s", _f64, "s", "start, seconds since the common start of the run"),
+        Column("t1_s", _f64, "s", "end; equals t0_s for an instant"),
+        Column("nbytes", _i64, "byte", "payload that the algorithm asked to move (send, recv, allreduce), else 0"),
+        Column(
+            "wire_nbytes",
+            _i64,
+            "byte",
+            "bytes this rank really puts on the wire: payload + header for send; 2(n-1)/n of the vector for allreduce; "
+            "0 for recv, since its sender counts it",
+        ),
+        Column("peer", _i32, "", "the other rank of a send, recv, serve or wait; -1 if there is none or any"),
+        Column("label", _str, "", "tag of a message, label of a collective, what a wait waits for"),
+        Column("version_read", _i64, "writes", "version of the replica when the gradient was read; -1 if not a gradient"),
+        Column("version_applied", _i64, "writes", "version of the replica when the gradient was applied; else -1"),
+        Column("staleness_updates", _i64, "writes", "writes to the target between read and apply; -1 unless kind=apply"),
+        Column("loss", _f64, "nat", "mini-batch loss (gradient rows); NaN elsewhere"),
+        Column("mailbox_depth", _i32, "messages", "messages waiting on this rank when a message arrived; -1 elsewhere"),
+    ),
+)
+
+SNAPSHOTS = Table(
+    "snapshots",
+    (
+        Column("run_id", _str, "", "the run"),
+        Column("rank", _i32, "", "rank whose replica was copied"),
+        Column("snapshot", _i32, "", "planned time 0, 1, 2, ...; the same number on all ranks"),
+        Column("t_s", _f64, "s", "when this rank copied its replica"),
+        Column("step", _i64, "steps", "steps done by this rank by then"),
+        Column("samples", _i64, "samples", "samples this rank had computed gradients on by then"),
+        Column("nbytes", _i64, "byte", "payload this rank had asked to move by then"),
+        Column("wire_nbytes", _i64, "byte", "bytes this rank had put on the wire by then"),
+        Column("copy_s", _f64, "s", "what the copy cost"),
+    ),
+)
+
+HELDOUT = Table(
+    "heldout",
+    (
+        Column("run_id", _str, "", "the run"),
+        Column("snapshot", _i32, "", "planned time 0, 1, 2, ..."),
+        Column("t_s", _f64, "s", "mean over the ranks of the times at which they copied their replicas"),
+        Column("step", _f64, "steps", "mean over workers of the steps done by then"),
+        Column("samples", _i64, "samples", "samples of all workers by then"),
+        Column("nbytes", _i64, "byte", "payload moved by all ranks by then"),
+        Column("wire_nbytes", _i64, "byte", "bytes put on the wire by all ranks by then"),
+        Column("heldout_loss", _f64, "nat", "mean loss of the evaluated model on the fixed held-out set"),
+        Column("heldout_metric", _f64, "", "the workload's held-out metric (its name is in runs.metric)"),
+        Column("consensus_distance", _f64, "", "root mean square over workers of ||x_i - mean x||"),
+    ),
+)
+
+RUNS = Table(
+    "runs",
+    (
+        Column("run_id", _str, "", "name.transport.nN.sSEED.workload-HASH; HASH covers every resolved setting"),
+        Column("study", _str, "", "name of the study"),
+        Column("label", _str, "", "the study's label of this algorithm with its settings (default: its name)"),
+        Column("algorithm", _str, "", "registry name"),
+        Column("transport", _str, "", "mpi | horovod | simulated"),
+        Column("workload", _str, "", "registry name of the workload, with its size where it has one"),
+        Column("workers", _i32, "", "number of workers n, server not counted"),
+        Column("ranks", _i32, "", "workers + servers"),
+        Column("seed", _i64, "", "study seed"),
+        Column("simulated", _bool, "", "True if times are virtual"),
+        Column("status", _str, "", " | ".join(STATUSES)),
+        Column("verdict", _str, "", "the sanity checks, each with its outcome; or the reason of a failure"),
+        Column("error", _str, "", "last lines of the traceback of a crashed run"),
+        Column("diverged_at_s", _f64, "s", "first time at which a loss was not finite; NaN if never"),
+        Column("budget_s", _f64, "s", "budget in seconds; NaN if the budget was in steps"),
+        Column("budget_steps", _i64, "steps", "budget in steps; -1 if the budget was in seconds"),
+        Column("duration_s", _f64, "s", "last worker's last step, since the common start (virtual_s if simulated)"),
+        Column("wall_s", _f64, "s", "real seconds the run took, evaluation included"),
+        Column("parameters", _i64, "parameters", "P"),
+        Column("batch_size", _i32, "samples", "per worker and step"),
+        Column("flops_per_sample", _f64, "FLOP", "estimate for one gradient on one sample; NaN if unknown"),
+        Column("steps", _i64, "steps", "of all workers together"),
+        Column("samples", _i64, "samples", "of all workers together"),
+        Column("nbytes", _i64, "byte", "payload that the algorithm asked to move, all ranks"),
+        Column("wire_nbytes", _i64, "byte", "bytes put on the wire, all ranks"),
+        Column("dropped_rows", _i64, "rows", "event rows lost; any number but 0 fails the run"),
+        Column("mailbox_depth_max", _i32, "messages", "deepest mailbox of any rank"),
+        Column("initial_hash", _str, "", "sha256 of the initial parameters, equal on all ranks"),
+        Column("first_batch_hash", _str, "", "sha256 of worker 0's first mini-batch"),
+        Column("target_loss", _f64, "nat", "held-out loss that counts as reached; NaN if none was set"),
+        Column("metric", _str, "", "name of heldout_metric"),
+        Column("evaluated_model", _str, "", "mean | center | name of a kept state"),
+        Column("lockstep", _bool, "", "whether a rank ever waits for named peers"),
+        Column("device", _str, "", "cpu, cuda (name), and how many ranks share it"),
+        Column("clock_offset_s", _f64, "s", "largest clock offset between a rank and rank 0, removed from all times"),
+        Column("clock_error_s", _f64, "s", "half the round trip of the offset's estimate: what may be left"),
+        Column("settings", _str, "", "JSON: the algorithm's resolved settings"),
+        Column("workload_settings", _str, "", "JSON: the workload's resolved settings"),
+        Column("network", _str, "", "JSON: network and compute model of a simulated run; {} otherwise"),
+        Column("provenance", _str, "", "JSON: commit, versions, MPI library, hosts, SLURM_*, threads"),
+        Column("started_utc", _str, "", "ISO 8601"),
+    ),
+)
+
+TABLES: Mapping[str, Table] = {t.name: t for t in (EVENTS, SNAPSHOTS, HELDOUT, RUNS)}
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` so that `path` is either absent, as before, or whole, even if the process is killed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_table(table: Table, columns: Mapping[str, Sequence[Any]] | pa.Table, path: Path) -> None:
+    """Write columns (name -> values) as parquet with the table's schema, whole or not at all.
+
+    Raises:
+        ValueError: a column is missing, unknown, or does not fit its type.
+    """
+    if isinstance(columns, pa.Table):
+        arrow = columns.cast(table.schema)
+    else:
+        expected, got = [c.name for c in table.columns], list(columns)
+        if set(expected) != set(got):
+            raise ValueError(
+                f"{table.name}: missing columns {sorted(set(expected) - set(got))}, "
+                f"unknown columns {sorted(set(got) - set(expected))}"
+            )
+        arrow = pa.table({name: pa.array(columns[name], type=table.schema.field(name).type) for name in expected})
+        arrow = arrow.cast(table.schema)
+    sink = pa.BufferOutputStream()
+    pq.write_table(arrow, sink, compression="zstd")
+    write_atomic(path, sink.getvalue().to_pybytes())
+
+
+def write_rows(table: Table, rows: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """Write rows (one mapping each) as parquet; see `write_table`."""
+    listed = list(rows)
+    write_table(table, {c.name: [row[c.name] for row in listed] for c in table.columns}, path)
+
+
+@dataclass(frozen=True)
+class Results:
+    """The tables of one or more results folders as pandas frames; `units[table][column]` documents them."""
+
+    runs: pd.DataFrame
+    events: pd.DataFrame
+    snapshots: pd.DataFrame
+    heldout: pd.DataFrame
+    skipped: list[str] = field(default_factory=list)  # torn or foreign files, each with its reason
+
+    @property
+    def units(self) -> dict[str, dict[str, str]]:
+        """Table -> column -> unit."""
+        return {name: table.units() for name, table in TABLES.items()}
+
+
+def _read(table: Table, paths: Iterable[Path], skipped: list[str]) -> pd.DataFrame:
+    parts = []
+    for path in paths:
+        try:
+            part = pq.read_table(path)
+            parts.append(part.select(table.schema.names).cast(table.schema))
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            skipped.append(f"{path}: {type(error).__name__}: {str(error).splitlines()[0]}")
+    whole = pa.concat_tables(parts) if parts else table.schema.empty_table()
+    frame = whole.to_pandas()
+    for column in table.columns:
+        frame[column.name].attrs.update(unit=column.unit, meaning=column.meaning)
+    frame.attrs["units"] = table.units()
+    return frame
+
+
+def load(*directories: str | os.PathLike[str]) -> Results:
+    """Read results folders into pandas frames.
+
+    Only complete runs (those with a whole `run.parquet`) contribute events, snapshots and held-out rows. Files that cannot
+    be read are named in `skipped`, never silently ignored.
+
+    Args:
+        directories: folders written by `paceline run`.
+
+    Raises:
+        ValueError: a folder does not exist or holds no runs.
+    """
+    skipped: list[str] = []
+    run_files: list[Path] = []
+    for directory in directories:
+        root = Path(directory)
+        if not (root / "runs").is_dir():
+            raise ValueError(f"not a results folder (no runs/ in it): {root} (make one with: paceline run STUDY --out {root})")
+        run_files += sorted((root / "runs").glob("*/run.parquet"))
+    whole: list[Path] = []
+    for path in run_files:
+        before = len(skipped)
+        _read(RUNS, [path], skipped)
+        if len(skipped) == before:
+            whole.append(path)
+    folders = [path.parent for path in whole]
+    return Results(
+        runs=_read(RUNS, whole, skipped),
+        events=_read(EVENTS, (p for f in folders for p in sorted(f.glob("events-*.parquet"))), skipped),
+        snapshots=_read(SNAPSHOTS, (p for f in folders for p in sorted(f.glob("snapshots-*.parquet"))), skipped),
+        heldout=_read(HELDOUT, (p for f in folders for p in sorted(f.glob("heldout.parquet"))), skipped),
+        skipped=skipped,
+    )

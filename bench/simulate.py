@@ -1,0 +1,98 @@
+"""All ranks of one run in this process, on a virtual clock: the simulator's driver, and the oracle tests' bench."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from algorithms.interface import Algorithm
+from algorithms.optim import OptimizerSettings
+from bench.budget import Budget
+from bench.clock import VirtualClock
+from bench.cluster import Compute, Network
+from bench.events import Recorder
+from bench.kernel import Kernel
+from bench.transports.simulated import SimulatedWorld
+from bench.worker import RankHandle
+from bench.workloads.base import Workload, seed_sequence
+
+
+class Simulation:
+    """One simulated run; `run` may be called again to go on where it stopped.
+
+    Args:
+        workers: n; a server, if the algorithm needs one, is one more rank.
+        shuffle: if not None, seed by which simultaneous events are put in random order.
+        spill_to: see `RankHandle`.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        workload: Workload,
+        *,
+        workers: int,
+        seed: int,
+        optimizer: OptimizerSettings | None = None,
+        network: Network | None = None,
+        compute: Compute | None = None,
+        bucket_nbytes: int = 1 << 22,
+        shuffle: int | None = None,
+        run_id: str = "",
+        spill_to: Path | None = None,
+        on_step: Callable[[int, float, Tensor], None] | None = None,
+        event_capacity: int = 1 << 16,
+    ) -> None:
+        algorithm.validate(workers)
+        ranks = workers + ("server" in algorithm.needs)
+        ties = None if shuffle is None else np.random.default_rng(seed_sequence(shuffle, -1, "ties"))
+        self.algorithm = algorithm
+        self.kernel = Kernel(VirtualClock(), ties=ties)
+        self.world = SimulatedWorld(
+            self.kernel, size=workers, ranks=ranks, network=network or Network(), compute=compute or Compute(), seed=seed
+        )
+        default = optimizer or OptimizerSettings(**workload.optimizer)
+        self.handles = [
+            RankHandle(
+                transport,
+                workload,
+                Recorder(run_id, transport.rank, self.kernel.now, capacity=event_capacity),
+                seed=seed,
+                optimizer=default,
+                evaluated_model=algorithm.evaluated_model,
+                bucket_nbytes=bucket_nbytes,
+                spill_to=spill_to,
+                on_step=on_step if transport.rank == 0 else None,
+            )
+            for transport in self.world.transports
+        ]
+
+    @property
+    def workers(self) -> list[RankHandle]:
+        """The workers' handles, by rank."""
+        return self.handles[: self.world.size]
+
+    @property
+    def server(self) -> RankHandle:
+        """The server's handle."""
+        return self.handles[self.world.size]
+
+    def run(self, budget: Budget) -> Simulation:
+        """Run to the end of `budget`, counted from the start of the first segment.
+
+        Raises:
+            TaskFailed: a rank raised.
+            Stuck: deadlock.
+        """
+        self.world.next_segment()
+        # The server first: workers may have finished their first step before it is entered otherwise.
+        tasks = [
+            self.kernel.start(handle.begin_segment(self.algorithm, budget), rank=handle.rank, name="main")
+            for handle in reversed(self.handles)
+        ]
+        self.kernel.run(lambda: all(task.done() for task in tasks))
+        self.kernel.cancel_all()
+        return self

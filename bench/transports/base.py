@@ -1,0 +1,161 @@
+"""What a transport is: one rank's access to a wire, a clock and a processor.
+
+The worker handle (bench/worker.py) is the same on all transports; whatever differs between simulator, MPI and Horovod is
+behind these calls. One conformance suite (tests/conformance) runs against every transport.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bench.kernel import Future, Kernel
+
+MESSAGE, REQUEST, REPLY, CONTROL = range(4)
+"""Kinds of envelope. CONTROL is Paceline's own and never counted."""
+
+TAG_LIMIT = 32
+"""Longest tag [byte], because it travels in the header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A point-to-point message with its header: `ident` joins a request to its reply, `sent_s` is the sender's clock."""
+
+    kind: int
+    tag: str
+    ident: int
+    data: Tensor
+    src: int
+    sent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A gradient evaluation: its loss, and when it ran."""
+
+    loss: Tensor
+    t0_s: float
+    t1_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """A finished collective: when this rank joined it and when it ended here."""
+
+    t0_s: float
+    t1_s: float
+    length: int
+
+
+OnReady = Callable[[int], None]
+Evaluate = Callable[[Tensor, OnReady | None], Tensor]
+"""evaluate(x, on_ready) -> loss: runs the workload's gradient at x into a buffer that the caller holds."""
+
+
+class Transport(Protocol):
+    """One rank's end of the wire."""
+
+    rank: int  # worker 0..size-1, or `size` for the server
+    size: int  # workers
+    ranks: int  # workers + servers
+    kernel: Kernel
+
+    def attach(self, receive: Callable[[Envelope], None]) -> None:
+        """From now on hand arriving envelopes to `receive`."""
+        ...
+
+    def post(self, dst: int, envelope: Envelope, on_sent: Callable[[], None]) -> None:
+        """Copy the data and send; never blocks. `on_sent` is called when the copy has left."""
+        ...
+
+    def quiet(self) -> bool:
+        """Whether nothing is under way here, so that this rank may block."""
+        ...
+
+    async def compute(self, evaluate: Evaluate, x: Tensor, *, alone: bool) -> Computed:
+        """Evaluate a gradient at x as it is now. `alone`: nothing else can happen on this rank meanwhile."""
+        ...
+
+    async def mean_gradient(
+        self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: bool
+    ) -> tuple[Computed, list[Reduced]]:
+        """Evaluate a gradient into `out` and reduce it to its mean over the workers, bucket by bucket as it gets ready."""
+        ...
+
+    async def allreduce_mean(self, v: Tensor, label: str, *, alone: bool) -> Reduced:
+        """Replace v by its mean over the workers."""
+        ...
+
+    async def agree(self, value: float, *, alone: bool) -> float:
+        """Largest value over the workers. Not counted as traffic."""
+        ...
+
+    def returned(self) -> Future[None]:
+        """Tell that this rank's coroutine has returned; done when all workers have. A server calls it at its start."""
+        ...
+
+    async def drain(self) -> None:
+        """After `returned`: wait until every message that was sent has been delivered and every collective has ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A stretch [lo, hi) of the flat gradient, ready when the parameter tensors `tensors` all are."""
+
+    lo: int
+    hi: int
+    tensors: frozenset[int]
+
+
+def make_buckets(spans: Sequence[tuple[int, int]], itemsize: int, bucket_nbytes: int) -> list[Bucket]:
+    """Cut the flat gradient into buckets of at least `bucket_nbytes`, last tensors first: the backward pass ends with the
+    first ones. `bucket_nbytes` = 0 means one bucket for everything."""
+    if bucket_nbytes <= 0:
+        return [Bucket(spans[0][0], spans[-1][1], frozenset(range(len(spans))))]
+    buckets: list[Bucket] = []
+    tensors: list[int] = []
+    for k in range(len(spans) - 1, -1, -1):
+        tensors.append(k)
+        lo, hi = spans[k][0], spans[tensors[0]][1]
+        if (hi - lo) * itemsize >= bucket_nbytes or k == 0:
+            buckets.append(Bucket(lo, hi, frozenset(tensors)))
+            tensors = []
+    return buckets
+
+
+class ReadyBuckets:
+    """Turns "tensor k is final" into "bucket b is final", in bucket order on all ranks so that collectives match.
+
+    Args:
+        launch: called once per bucket index, in order 0, 1, 2, ...
+    """
+
+    def __init__(self, buckets: Sequence[Bucket], launch: Callable[[int], None]) -> None:
+        self._missing = [len(bucket.tensors) for bucket in buckets]
+        self._bucket_of = {k: b for b, bucket in enumerate(buckets) for k in bucket.tensors}
+        self._launch = launch
+        self._next = 0
+
+    def __call__(self, k: int) -> None:
+        self._missing[self._bucket_of[k]] -= 1
+        while self._next < len(self._missing) and self._missing[self._next] == 0:
+            self._launch(self._next)
+            self._next += 1
+
+
+def check_tag(tag: str) -> None:
+    """Raise ValueError if a tag does not fit the header."""
+    if not 0 < len(tag.encode()) <= TAG_LIMIT:
+        raise ValueError(f"tag must have 1 to {TAG_LIMIT} bytes: got {tag!r} ({len(tag.encode())})")
+
+
+def wire_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type in which a sum over ranks is formed: half precisions are summed in float32, since MPI knows no bfloat16
+    and returns wrong numbers for it without a word."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype

@@ -1,0 +1,84 @@
+"""What a workload is: model, data, loss and held-out set on a flat vector of parameters.
+
+The runner, the algorithms' oracles and the probes all see a model as a vector x of shape [P]; only workloads know layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Called during the backward pass when the gradient of the k-th parameter tensor (see `spans`) is final in `out`.
+OnReady = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Heldout:
+    """Result of an evaluation on the fixed held-out set: mean loss [nat] and the workload's metric."""
+
+    loss: float
+    metric: float
+
+
+class Batches(Protocol):
+    """One worker's endless stream of mini-batches; `next()` returns tensors on the workload's device."""
+
+    def next(self) -> tuple[Tensor, ...]: ...
+
+
+class Workload(Protocol):
+    """Model + data + loss on a flat parameter vector.
+
+    Everything random derives from the study seed: `initial(seed)` is the same on all ranks, `batches(seed, rank, size)`
+    depends on nothing else. The held-out set is fixed and unshuffled.
+    """
+
+    name: str  # registry name with its size, for tables: "shakespeare-gpt-0.2M"
+    parameters: int  # P
+    dtype: torch.dtype
+    device: torch.device
+    batch_size: int  # samples per worker and step
+    flops_per_sample: float  # of one gradient; NaN if unknown
+    metric: str  # name of Heldout.metric
+    target_loss: float  # held-out loss that counts as reached; NaN if none
+    optimizer: dict[str, Any]  # the table a study file would hold: this workload's own tuned default
+    spans: Sequence[tuple[int, int]]  # [lo, hi) of each parameter tensor in the flat vector, in order, covering [0, P)
+
+    def initial(self, seed: int) -> Tensor:
+        """Initial parameters [P], a function of the seed alone."""
+        ...
+
+    def batches(self, seed: int, rank: int, size: int) -> Batches:
+        """The stream of mini-batches of worker `rank` of `size`."""
+        ...
+
+    def gradient(self, x: Tensor, batch: tuple[Tensor, ...], out: Tensor, on_ready: OnReady | None = None) -> Tensor:
+        """Write the gradient of the batch's mean loss at x [P] into out [P] and return the loss (0-d, detached).
+
+        `x` is read in place (no copy): the caller must not change it meanwhile. `on_ready(k)` is called as soon as
+        out[spans[k]] is final, in the order of the backward pass.
+        """
+        ...
+
+    def heldout(self, x: Tensor) -> Heldout:
+        """Mean loss and metric of x [P] on the fixed held-out set, in evaluation mode."""
+        ...
+
+
+def seed_sequence(seed: int, rank: int, purpose: str) -> np.random.SeedSequence:
+    """The one source of randomness for (study seed, rank, purpose); rank -1 is for what all ranks share.
+
+    Distinct arguments give independent streams (unlike `seed + rank`, where seed 1 rank 0 equals seed 0 rank 1).
+    """
+    return np.random.SeedSequence(entropy=seed, spawn_key=(rank + 1, *purpose.encode()))
+
+
+def torch_generator(seed: int, rank: int, purpose: str) -> torch.Generator:
+    """A CPU torch generator for (study seed, rank, purpose); see `seed_sequence`."""
+    state = int(seed_sequence(seed, rank, purpose).generate_state(1, np.uint64)[0])
+    return torch.Generator().manual_seed(state & (2**63 - 1))
