@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -46,7 +47,7 @@ class Replica:
     writes between the reading of a gradient and its application.
     """
 
-    __slots__ = ("_before", "_observe", "data", "version")
+    __slots__ = ("_before", "_observe", "data", "drift", "exchanges", "version")
 
     def __init__(
         self,
@@ -54,14 +55,19 @@ class Replica:
         *,
         before: Callable[[], None] | None = None,
         observe: ApplyObserver | None = None,
+        track_drift: bool = False,
     ) -> None:
         """Args:
         data: parameters [P]; owned by the replica from now on.
         before: called just before a gradient is applied (the recorder reads the clock there).
         observe: called just after a gradient was applied.
+        track_drift: sum up in `drift` how much exchanges (everything but gradients) change the sum of all elements. Over
+            all ranks these add up to zero where exchanges conserve the mean model, whatever the optimiser does.
         """
         self.data = data
         self.version = 0
+        self.exchanges = 0
+        self.drift: float | None = 0.0 if track_drift else None
         self._before = before
         self._observe = observe
 
@@ -77,18 +83,30 @@ class Replica:
 
     def mix_(self, other: Tensor, weight: float) -> None:
         """x <- (1 - weight) x + weight other; other [P]."""
+        before = self._total()
         self.data.lerp_(other, weight)
-        self.version += 1
+        self._written(before)
 
     def add_(self, change: Tensor) -> None:
         """x <- x + change; change [P]."""
+        before = self._total()
         self.data.add_(change)
-        self.version += 1
+        self._written(before)
 
     def assign_(self, value: Tensor, span: slice = slice(None)) -> None:
         """x[span] <- value."""
+        before = self._total()
         self.data[span] = value
+        self._written(before)
+
+    def _total(self) -> float:
+        return 0.0 if self.drift is None else float(self.data.sum(dtype=torch.float64))
+
+    def _written(self, before: float) -> None:
         self.version += 1
+        self.exchanges += 1
+        if self.drift is not None:
+            self.drift += self._total() - before
 
     def __getitem__(self, span: slice) -> Tensor:
         """View of x[span]; read it, but change the replica through its methods only."""

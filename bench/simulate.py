@@ -63,6 +63,7 @@ class Simulation:
                 seed=seed,
                 optimizer=default,
                 evaluated_model=algorithm.evaluated_model,
+                track_drift=algorithm.conserved(),
                 bucket_nbytes=bucket_nbytes,
                 spill_to=spill_to,
                 on_step=on_step if transport.rank == 0 else None,

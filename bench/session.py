@@ -1,0 +1,108 @@
+"""The process that the supervisor starts (once per rank under mpirun or srun, or once for simulated runs): runs cells.
+
+What it tells the supervisor goes to stdout, a line each: MARK, then JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from bench.run import report_failure, run_cell
+from bench.study import Cell, resolve
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+MARK = "@paceline "
+
+
+def tell(**what: Any) -> None:
+    """One line for the supervisor."""
+    sys.stdout.write(MARK + json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+def main(argv: list[str]) -> int:
+    """Run the cells whose ids stand in a file, one per line, in that order."""
+    parser = argparse.ArgumentParser(prog="python -m bench.session")
+    parser.add_argument("out", type=Path, help="results folder; holds study.json")
+    parser.add_argument("runs", type=Path, help="file with one run id per line")
+    parser.add_argument("--mpi", action="store_true", help="the cells run on MPI ranks")
+    arguments = parser.parse_args(argv)
+    wanted = arguments.runs.read_text().split()
+    study = resolve(json.loads((arguments.out / "study.json").read_text()))
+    by_id = {cell.run_id: cell for cell in study.cells()}
+    cells = [by_id[run_id] for run_id in wanted]
+    if arguments.mpi:
+        _on_mpi(cells, arguments.out)
+    else:
+        for cell in cells:
+            tell(event="start", run=cell.run_id)
+            verdict = run_cell(cell, arguments.out, world=None, progress=Meter(cell))
+            assert verdict is not None
+            tell(event="end", run=cell.run_id, status=verdict.status, verdict=verdict.text)
+    return 0
+
+
+def _on_mpi(cells: list[Cell], out: Path) -> None:
+    from mpi4py import MPI
+
+    everybody = MPI.COMM_WORLD
+    rank = everybody.Get_rank()
+    most = max(cell.ranks for cell in cells)
+    if everybody.Get_size() < most:
+        # Slurm with the wrong PMI starts singletons and says nothing; numbers from such a run would be nonsense.
+        if rank == 0:
+            sys.stderr.write(
+                f"the launcher started {everybody.Get_size()} ranks, {most} are needed: with srun try --mpi=pmix or "
+                "--mpi=pmi2, or use mpirun (see: paceline doctor)\n"
+            )
+        everybody.Abort(3)
+    for cell in cells:
+        part = everybody.Split(0 if rank < cell.ranks else MPI.UNDEFINED, rank)
+        if rank < cell.ranks:
+            try:
+                if rank == 0:
+                    tell(event="start", run=cell.run_id)
+                verdict = run_cell(cell, out, world=part, progress=Meter(cell))
+                if verdict is not None:
+                    tell(event="end", run=cell.run_id, status=verdict.status, verdict=verdict.text)
+            except BaseException:
+                text = traceback.format_exc()
+                report_failure(out / "runs" / cell.run_id, rank, text)
+                sys.stderr.write("".join(f"[rank {rank}] {line}\n" for line in text.splitlines()))
+                sys.stderr.flush()
+                everybody.Abort(1)
+            part.Free()
+        # Ranks without work in this cell wait here, without spinning: the others need the cores.
+        barrier = everybody.Ibarrier()
+        while not barrier.Test():
+            time.sleep(0.005)
+
+
+class Meter:
+    """Tells the supervisor how far worker 0 is, at most a few times a second."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._run_id, self._budget = cell.run_id, cell.workload.budget
+        self._next = 0.0
+
+    def __call__(self, step: int, now_s: float, loss: Tensor) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + 0.5
+        done = now_s / self._budget.seconds if self._budget.seconds else step / (self._budget.steps or 1)
+        tell(event="step", run=self._run_id, step=step, done=round(min(done, 1.0), 3), loss=round(float(loss), 4))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,335 @@
+"""The study file: typed, validated as a whole before anything starts, expanded to a list of runs (cells).
+
+A study is a TOML file::
+
+    name = "demo"
+    seeds = [0, 1]
+    workers = [4]
+    transports = ["mpi", "simulated"]
+
+    [budget]
+    seconds = 5
+
+    [[workload]]
+    name = "digits-mlp"          # its own settings stand here too; optimizer, budget, compute and target_loss may
+
+    [[algorithm]]
+    name = "easgd"               # its own settings stand here too; label, transports and workloads may
+    period = 4
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from algorithms.interface import Algorithm, Need
+from algorithms.optim import OptimizerSettings
+from algorithms.registry import algorithm_class
+from algorithms.registry import names as algorithm_names
+from bench.budget import Budget
+from bench.cluster import Compute, Network
+from bench.settings import StudyError, build, convert, nearest, plain, show
+from bench.workloads.registry import NAMES as WORKLOADS
+from bench.workloads.registry import WorkloadSettings, settings_class
+
+Transport = Literal["mpi", "horovod", "simulated"]
+
+# What each transport can do. Horovod has collectives only; point-to-point comes from mpi4py on the same ranks.
+CAN: dict[str, frozenset[Need]] = {
+    "mpi": frozenset({"collectives", "point-to-point", "server"}),
+    "horovod": frozenset({"collectives", "point-to-point", "server"}),
+    "simulated": frozenset({"collectives", "point-to-point", "server"}),
+}
+
+STUDIES = Path(__file__).parent / "studies"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyTable:
+    """The top level of a study file."""
+
+    name: str
+    description: str = ""
+    seeds: tuple[int, ...] = (0,)
+    workers: tuple[int, ...] = (4,)
+    transports: tuple[Transport, ...] = ("mpi",)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    bucket_MiB: float = 4.0  # pieces in which mean_gradient reduces; 0: everything at the end
+    poll: Literal["sleep", "spin"] = "sleep"  # spin: never sleep while waiting, for ranks with a core of their own
+    timeout_s: float = 120.0  # longest time a rank may wait without anything happening
+    save: Literal["none", "evaluated", "replicas"] = "evaluated"  # which snapshots are kept on disk
+    budget: Budget = field(default_factory=lambda: Budget(seconds=10.0))
+    network: Network = field(default_factory=Network)
+    compute: Compute = field(default_factory=Compute)
+    workload: tuple[dict[str, Any], ...]
+    algorithm: tuple[dict[str, Any], ...]
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "workers", "transports", "workload", "algorithm"):
+            values = getattr(self, name)
+            if not values:
+                raise ValueError(f"{name} must not be empty")
+            if name in ("seeds", "workers", "transports") and len(set(values)) < len(values):
+                raise ValueError(f"{name} names something twice: {list(values)}")
+        if min(self.workers) < 1:
+            raise ValueError(f"workers must be at least 1: got {min(self.workers)}")
+        if min(self.seeds) < 0:
+            raise ValueError(f"seeds must not be negative: got {min(self.seeds)}")
+        if not self.timeout_s > 0:
+            raise ValueError(f"timeout_s must be > 0: got {self.timeout_s}")
+        if self.bucket_MiB < 0:
+            raise ValueError(f"bucket_MiB must be >= 0 (0 switches buckets off): got {self.bucket_MiB}")
+        if not self.name or any(c in self.name for c in "/\\\0 "):
+            raise ValueError(f"name must be usable as a file name, without spaces: got {self.name!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkloadEntry:
+    """One `[[workload]]`: the workload's settings, and what the study says about it."""
+
+    name: str
+    settings: WorkloadSettings
+    optimizer: OptimizerSettings | None
+    target_loss: float | None
+    budget: Budget
+    compute: Compute
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmEntry:
+    """One `[[algorithm]]`: the algorithm, its label, and where it runs (empty: everywhere)."""
+
+    algorithm: Algorithm
+    label: str
+    transports: tuple[Transport, ...]
+    workloads: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One run: an algorithm on a transport with a number of workers, a workload and a seed."""
+
+    study: str
+    entry: AlgorithmEntry
+    workload: WorkloadEntry
+    transport: Transport
+    workers: int
+    seed: int
+    network: Network
+    device: str
+    bucket_nbytes: int
+    poll: str
+    timeout_s: float
+    save: str
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm with its settings."""
+        return self.entry.algorithm
+
+    @property
+    def ranks(self) -> int:
+        """Workers and server."""
+        return self.workers + ("server" in self.algorithm.needs)
+
+    @property
+    def run_id(self) -> str:
+        """Readable, and unique to everything that can change the result."""
+        resolved = {
+            "algorithm": [self.algorithm.name, plain(self.algorithm)],
+            "workload": [self.workload.name, plain(self.workload.settings), plain(self.workload.optimizer)],
+            "budget": plain(self.workload.budget),
+            "model": [plain(self.network), plain(self.workload.compute)] if self.transport == "simulated" else [],
+            "run": [self.transport, self.workers, self.seed, self.device, self.bucket_nbytes, self.poll, self.save],
+        }
+        digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:8]
+        return f"{self.entry.label}.{self.transport}.n{self.workers}.s{self.seed}.{self.workload.name}-{digest}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A validated study: `raw` is the table it came from, with the command line's changes."""
+
+    raw: dict[str, Any]
+    table: StudyTable
+    workloads: tuple[WorkloadEntry, ...]
+    algorithms: tuple[AlgorithmEntry, ...]
+
+    def cells(self) -> Iterator[Cell]:
+        """All runs. Seeds vary slowest, so that an interrupted study has whole comparisons."""
+        t = self.table
+        for seed in t.seeds:
+            for workload in self.workloads:
+                for workers in t.workers:
+                    for transport in t.transports:
+                        for entry in self.algorithms:
+                            if entry.transports and transport not in entry.transports:
+                                continue
+                            if entry.workloads and workload.name not in entry.workloads:
+                                continue
+                            yield Cell(
+                                study=t.name, entry=entry, workload=workload, transport=transport, workers=workers,
+                                seed=seed, network=t.network, device=t.device,
+                                bucket_nbytes=round(t.bucket_MiB * (1 << 20)), poll=t.poll, timeout_s=t.timeout_s,
+                                save=t.save,
+                            )  # fmt: skip
+
+
+def find(name: str) -> Path:
+    """The file of a study: a path, or the name of one that Paceline ships.
+
+    Raises:
+        StudyError: there is no such file.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = STUDIES / f"{name}.toml"
+    if "/" not in name and shipped.is_file():
+        return shipped
+    known = sorted(p.stem for p in STUDIES.glob("*.toml"))
+    raise StudyError(f"no such study: {name!r} is neither a file nor one that Paceline ships{nearest(name, known)}")
+
+
+def read(path: Path, *, workers: tuple[int, ...] = (), only: tuple[str, ...] = ()) -> Study:
+    """Read and validate a study file.
+
+    Args:
+        workers: replaces the file's (`-n`).
+        only: labels or names of the algorithms to keep (`--only`); empty keeps all.
+
+    Raises:
+        StudyError: the file cannot be used; the message is one line.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} is not valid TOML: {error}") from error
+    if workers:
+        raw["workers"] = list(workers)
+    return resolve(raw, only=only, where=str(path))
+
+
+def resolve(raw: Mapping[str, Any], *, only: tuple[str, ...] = (), where: str = "study") -> Study:
+    """Validate a study given as a table; see `read`."""
+    raw = dict(raw)
+    for key in ("workload", "algorithm"):
+        if isinstance(raw.get(key), dict):  # a single [workload] is a list of one
+            raw[key] = [raw[key]]
+    for key in ("workers", "seeds"):
+        if isinstance(raw.get(key), int):
+            raw[key] = [raw[key]]
+    table = build(StudyTable, raw, where)
+    workloads = tuple(_workload(entry, table, f"{where}: workload[{i}]") for i, entry in enumerate(table.workload))
+    algorithms = tuple(
+        _algorithm(entry, table, workloads, f"{where}: algorithm[{i}]") for i, entry in enumerate(table.algorithm)
+    )
+    _no_twins([w.name for w in workloads], f"{where}: workload", "name each workload once")
+    _no_twins([a.label for a in algorithms], f"{where}: algorithm", "give each a label of its own")
+    if only:
+        names = {a.label for a in algorithms} | {a.algorithm.name for a in algorithms}
+        for name in only:
+            if name not in names:
+                raise StudyError(f"--only: the study has no algorithm {name!r}{nearest(name, names)}")
+        algorithms = tuple(a for a in algorithms if {a.label, a.algorithm.name} & set(only))
+        raw["algorithm"] = [e for e in raw["algorithm"] if {e.get("label", e["name"]), e["name"]} & set(only)]
+    study = Study(raw=raw, table=table, workloads=workloads, algorithms=algorithms)
+    _check_cells(study, where)
+    return study
+
+
+def _workload(entry: dict[str, Any], table: StudyTable, where: str) -> WorkloadEntry:
+    entry = dict(entry)
+    name = _name(entry, WORKLOADS, "workload", where)
+    optimizer = entry.pop("optimizer", None)
+    target = entry.pop("target_loss", None)
+    budget = entry.pop("budget", None)
+    compute = entry.pop("compute", None)
+    return WorkloadEntry(
+        name=name,
+        optimizer=None if optimizer is None else build(OptimizerSettings, optimizer, f"{where}.optimizer"),
+        target_loss=None if target is None else convert(target, float, f"{where}.target_loss"),
+        budget=table.budget if budget is None else build(Budget, budget, f"{where}.budget"),
+        compute=table.compute if compute is None else build(Compute, compute, f"{where}.compute"),
+        settings=build(settings_class(name), entry, f"{where} ({name})"),
+    )
+
+
+def _algorithm(
+    entry: dict[str, Any], table: StudyTable, workloads: tuple[WorkloadEntry, ...], where: str
+) -> AlgorithmEntry:
+    entry = dict(entry)
+    name = _name(entry, algorithm_names(), "algorithm", where)
+    label = convert(entry.pop("label", name), str, f"{where}.label")
+    if not label or any(c in label for c in "/\\\0 "):
+        raise StudyError(f"{where}.label: must be usable as a file name, without spaces: got {label!r}")
+    transports = convert(entry.pop("transports", ()), tuple[Transport, ...], f"{where}.transports")
+    for transport in transports:
+        if transport not in table.transports:
+            raise StudyError(f"{where}.transports: {transport!r} is not among the study's ({', '.join(table.transports)})")
+    chosen = convert(entry.pop("workloads", ()), tuple[str, ...], f"{where}.workloads")
+    known = [w.name for w in workloads]
+    for workload in chosen:
+        if workload not in known:
+            raise StudyError(f"{where}.workloads: the study has no workload {workload!r}{nearest(workload, known)}")
+    algorithm = build(algorithm_class(name), entry, f"{where} ({name})")
+    return AlgorithmEntry(algorithm=algorithm, label=label, transports=transports, workloads=chosen)
+
+
+def _name(entry: dict[str, Any], known: Any, what: str, where: str) -> str:
+    if "name" not in entry:
+        raise StudyError(f"{where}: missing key 'name' (known: {', '.join(known)})")
+    name = entry.pop("name")
+    if not isinstance(name, str) or name not in known:
+        raise StudyError(f"{where}: unknown {what} {show(name)}{nearest(str(name), known)}")
+    return name
+
+
+def _no_twins(names: list[str], where: str, remedy: str) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise StudyError(f"{where}: {name!r} stands there {names.count(name)} times ({remedy})")
+
+
+def _check_cells(study: Study, where: str) -> None:
+    """Everything about the combinations that would otherwise be found out in the middle of the night."""
+    cells = list(study.cells())
+    if not cells:
+        raise StudyError(f"{where}: no run is left (transports and workloads of the algorithms exclude each other)")
+    for cell in cells:
+        place = f"{where}: {cell.entry.label} on {cell.transport} with {cell.workers} workers"
+        lacking = cell.algorithm.needs - CAN[cell.transport]
+        if lacking:
+            raise StudyError(f"{place}: the transport has no {', '.join(sorted(lacking))}")
+        if cell.workload.budget.steps is not None and not cell.algorithm.lockstep:
+            raise StudyError(
+                f"{place}: a budget in steps makes asynchronous results meaningless (fast ranks would freeze); "
+                "give budget.seconds, or leave this algorithm out"
+            )
+        try:
+            cell.algorithm.validate(cell.workers)
+        except ValueError as error:
+            raise StudyError(f"{place}: {error}") from error
+        slow = [int(w) for w in cell.workload.compute.slow]
+        if slow and max(slow) >= cell.workers:
+            raise StudyError(f"{place}: compute.slow names worker {max(slow)} (workers are 0..{cell.workers - 1})")
+        target = cell.workload.target_loss
+        if target is not None and not math.isfinite(target):
+            raise StudyError(f"{place}: target_loss must be a finite number: got {target}")
+
+
+def fields(cls: type) -> list[str]:
+    """"name = default" of each setting, for `paceline algorithms` and `workloads`."""
+    return [
+        f"{f.name} = {'-' if f.default is dataclasses.MISSING else f.default}" for f in dataclasses.fields(cls) if f.init
+    ]

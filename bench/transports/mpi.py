@@ -1,0 +1,627 @@
+"""The MPI wire: one process per rank, point-to-point by Isend/Improbe, collectives by (I)allreduce. The only mpi4py file.
+
+MPI gives no background progress, so whatever overlaps is driven by `poll`, which the kernel calls between everything.
+Nothing here blocks unless the rank is alone with its computation (`alone`): then gradients run in the main thread and
+collectives block, so that the synchronous baselines pay nothing for the machinery.
+
+Order. Every rank starts collectives in the same order. Were it otherwise, this would happen:
+    1. rank 0 starts A then B, rank 1 starts B then A, on one communicator;
+    2. MPI matches rank 0's A with rank 1's B;
+    3. if the lengths agree, both get a wrong sum and nobody notices.
+So next to each collective a tiny one compares a digest of (label, number, length), and a mismatch is an error that names
+ranks and labels. Within a gradient the buckets have one order by construction.
+"""
+
+from __future__ import annotations
+
+import queue
+import struct
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from mpi4py import MPI
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.clock import WallClock
+from bench.cluster import HEADER_NBYTES
+from bench.kernel import Future, Kernel, Wait
+from bench.transports.base import (
+    Alone,
+    Bucket,
+    Computed,
+    Envelope,
+    Evaluate,
+    ReadyBuckets,
+    Reduced,
+    wire_dtype,
+)
+
+HEADER = struct.Struct("<4sBBHqqd32s")
+assert HEADER.size == HEADER_NBYTES
+MAGIC = b"PACE"
+DTYPES = (
+    torch.float32, torch.float64, torch.float16, torch.bfloat16,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+)  # fmt: skip
+CODE_OF = {dtype: code for code, dtype in enumerate(DTYPES)}
+BURST = 64
+"""Most messages taken in one turn from whoever MPI offers first; after such a burst every source gets its turn."""
+
+
+class LabelMismatch(Exception):
+    """Workers joined different collectives (rule 5)."""
+
+
+@dataclass(slots=True)
+class _Arriving:
+    request: MPI.Request
+    buffer: NDArray[np.uint8]
+
+
+class _Request(Protocol):
+    """The part of MPI.Request that is used; Horovod's handles are wrapped to have it too."""
+
+    def Test(self) -> bool: ...  # noqa: N802 (MPI's names)
+
+    def Wait(self) -> Any: ...  # noqa: N802
+
+
+@dataclass(slots=True)
+class _Collective:
+    """A collective under way: its request, the digest's request, and what to do at the end."""
+
+    label: str
+    data: _Request
+    check: MPI.Request
+    codes: NDArray[np.int64]
+    end: Callable[[], None]
+    future: Future[Any]
+
+
+class MPITransport:
+    """One MPI rank; see `bench.transports.base.Transport`.
+
+    Args:
+        world: the ranks of this run: workers 0..size-1, then the server if any. Duplicated, so that nothing else can meet
+            our messages.
+        size: number of workers.
+    """
+
+    def __init__(self, world: MPI.Comm, size: int, kernel: Kernel, clock: WallClock) -> None:
+        self.kernel, self.clock = kernel, clock
+        self.rank, self.size, self.ranks = world.Get_rank(), size, world.Get_size()
+        self.wires = world.Dup()  # messages
+        self.control = world.Dup()  # barriers and counts
+        workers = world.Split(0 if self.rank < size else MPI.UNDEFINED, self.rank)
+        self.workers = workers
+        is_worker = workers != MPI.COMM_NULL
+        self.checks = workers.Dup() if is_worker else MPI.COMM_NULL  # digests
+        self.agreements = workers.Dup() if is_worker else MPI.COMM_NULL
+        self.computing = False  # read by the watchdog
+        self._receive: Callable[[Envelope], None]
+        self._status = MPI.Status()
+        self._sends: list[tuple[MPI.Request, Any, Callable[[], None]]] = []
+        self._arriving: dict[int, deque[_Arriving]] = {src: deque() for src in range(self.ranks)}
+        self._arriving_count = 0
+        self._collectives: list[_Collective] = []
+        self._collective_count = 0
+        self._conditions: list[tuple[Callable[[], bool], Callable[[], None]]] = []  # (is it true now, what to do then)
+        self._sent_to = np.zeros(self.ranks, dtype=np.int64)
+        self._received_from = np.zeros(self.ranks, dtype=np.int64)
+        self._helper: _Helper | None = None
+        self._ready: deque[int] = deque()  # buckets that the helper thread has finished
+        self._launch_ready: Callable[[int], None] | None = None
+        kernel.add_poller(self.poll)
+
+    # -- point to point ----------------------------------------------------------------------------------------------
+
+    def attach(self, receive: Callable[[Envelope], None]) -> None:
+        self._receive = receive
+
+    def post(self, dst: int, envelope: Envelope, on_sent: Callable[[], None]) -> None:
+        # Buffers on a GPU are staged through host memory: point-to-point on device pointers is fragile across MPI builds.
+        data = envelope.data.detach().contiguous().cpu()
+        tag = envelope.tag.encode()
+        buffer = np.empty(HEADER_NBYTES + data.nbytes, dtype=np.uint8)
+        HEADER.pack_into(
+            buffer, 0, MAGIC, envelope.kind, CODE_OF[data.dtype], len(tag), envelope.ident, data.numel(), envelope.sent_s, tag
+        )
+        if data.nbytes:
+            buffer[HEADER_NBYTES:] = data.reshape(-1).view(torch.uint8).numpy()
+        self._sent_to[dst] += 1
+        request = self.wires.Isend([buffer, MPI.BYTE], dest=dst)
+        if request.Test():
+            on_sent()
+        else:
+            self._sends.append((request, buffer, on_sent))
+
+    def poll(self) -> bool:
+        """Drive everything that is under way; whether anything happened."""
+        progressed = self._poll_arrivals()
+        if self._sends:
+            progressed |= self._poll_sends()
+        if self._ready and self._launch_ready is not None:
+            self._launch_ready(self._ready.popleft())
+            progressed = True
+        if self._collectives:
+            progressed |= self._poll_collectives()
+        if self._conditions:
+            progressed |= self._poll_conditions()
+        if self._helper is not None:
+            progressed |= self._helper.deliver()
+        return progressed
+
+    def _poll_arrivals(self) -> bool:
+        taken = 0
+        while taken < BURST and self._take(MPI.ANY_SOURCE):
+            taken += 1
+        if taken == BURST:
+            # MPI may offer the lowest rank first for ever; so that no source starves, ask each by name.
+            for src in range(self.ranks):
+                self._take(src)
+        if not self._arriving_count:
+            return taken > 0
+        delivered = False
+        for src, arriving in self._arriving.items():
+            while arriving and arriving[0].request.Test():
+                self._arriving_count -= 1
+                self._deliver(src, arriving.popleft().buffer)
+                delivered = True
+        return delivered or taken > 0
+
+    def _take(self, source: int) -> bool:
+        message = self.wires.Improbe(source=source, status=self._status)
+        if message is None:
+            return False
+        buffer = np.empty(self._status.Get_count(MPI.BYTE), dtype=np.uint8)
+        src = self._status.Get_source()
+        request = message.Irecv([buffer, MPI.BYTE])
+        if not self._arriving[src] and request.Test():
+            self._deliver(src, buffer)
+        else:  # behind an earlier one of the same source, so that order is kept
+            self._arriving[src].append(_Arriving(request, buffer))
+            self._arriving_count += 1
+        return True
+
+    def _deliver(self, src: int, buffer: NDArray[np.uint8]) -> None:
+        magic, kind, code, tag_length, ident, numel, sent_s, tag = HEADER.unpack_from(buffer, 0)
+        assert magic == MAGIC, "a message on our own communicator that is not ours"
+        dtype = DTYPES[code]
+        data = torch.from_numpy(buffer[HEADER_NBYTES:]).view(dtype) if numel else torch.empty(0, dtype=dtype)
+        self._received_from[src] += 1
+        self._receive(Envelope(kind, tag[:tag_length].decode(), ident, data, src, sent_s))
+
+    def _poll_sends(self) -> bool:
+        left = []
+        for entry in self._sends:
+            if entry[0].Test():
+                entry[2]()
+            else:
+                left.append(entry)
+        progressed = len(left) < len(self._sends)
+        self._sends = left
+        return progressed
+
+    def quiet(self) -> bool:
+        return not (self._sends or self._arriving_count or self._collectives)
+
+    # -- computing ---------------------------------------------------------------------------------------------------
+
+    async def compute(self, evaluate: Evaluate, x: Tensor, *, alone: Alone) -> Computed:
+        if alone:
+            return self._compute_here(lambda: evaluate(x, None))
+        copy = x.clone()  # x may change while the helper thread computes
+        return await self._compute_aside(lambda: evaluate(copy, None))
+
+    def _compute_here(self, evaluate: Callable[[], Tensor]) -> Computed:
+        self.computing = True
+        t0 = self.kernel.now()
+        loss = evaluate()
+        synchronise(loss)
+        t1 = self.kernel.now()
+        self.computing = False
+        return Computed(loss, t0, t1)
+
+    async def _compute_aside(self, evaluate: Callable[[], Tensor]) -> Computed:
+        if self._helper is None:
+            self._helper = _Helper(self.kernel, self.clock)
+        self.computing = True
+        try:
+            return await self._helper.submit(evaluate)
+        finally:
+            self.computing = False
+
+    # -- collectives -------------------------------------------------------------------------------------------------
+
+    async def mean_gradient(
+        self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: Alone
+    ) -> tuple[Computed, list[Reduced]]:
+        if self.size == 1:
+            return await self.compute(evaluate, x, alone=alone), [Reduced(0.0, 0.0, 0)]
+        reduced: list[Future[Reduced]] = []
+        last = len(buckets) - 1
+
+        def launch(b: int) -> None:
+            part = out[buckets[b].lo : buckets[b].hi]
+            if alone is Alone.EVERYWHERE and b == last:  # nothing left to overlap with
+                reduced.append(self._allreduce_here(part, "gradient"))
+            else:
+                reduced.append(self.start_allreduce(part, "gradient"))
+            if alone and b:
+                self._poll_collectives()  # nobody else drives the earlier buckets while we compute
+
+        if alone:
+            # The blocking all-reduce of the last bucket must not count as computing, so it is launched after the clock
+            # is read: the last tensors are ready only when the backward pass is over anyway.
+            held: list[int] = []
+            ready = ReadyBuckets(buckets, lambda b: held.append(b) if b == last else launch(b))
+            computed = self._compute_here(lambda: evaluate(x, ready))
+            for b in held:
+                launch(b)
+            for entry in list(self._collectives):
+                self._finish_here(entry)
+        else:
+            copy = x.clone()
+            self._launch_ready = launch
+            computed = await self._compute_aside(lambda: evaluate(copy, ReadyBuckets(buckets, self._bucket_ready)))
+            while self._ready:
+                launch(self._ready.popleft())
+            self._launch_ready = None
+        return computed, [await future for future in reduced]
+
+    def _bucket_ready(self, b: int) -> None:
+        self._ready.append(b)  # in the helper thread; the main thread talks to MPI
+        self.clock.wake()
+
+    async def allreduce_mean(self, v: Tensor, label: str, *, alone: Alone) -> Reduced:
+        if self.size == 1:
+            now = self.kernel.now()
+            return Reduced(now, now, v.numel())
+        if alone is Alone.EVERYWHERE:
+            return self._allreduce_here(v, label).result()
+        future = self.start_allreduce(v, label)
+        if alone:
+            self._finish_here(self._collectives[-1])
+        return await future
+
+    def start_allreduce(self, v: Tensor, label: str) -> Future[Reduced]:
+        """Begin to replace v by its mean; driven by `poll`."""
+        t0 = self.kernel.now()
+        staged = to_wire(v)
+        codes, check = self._start_check(label, v.numel())
+        request = self.workers.Iallreduce(MPI.IN_PLACE, as_array(staged))
+        future: Future[Reduced] = Future(Wait("allreduce", label))
+
+        def end() -> None:
+            from_wire(staged, v, self.size)
+            future.set(Reduced(t0, self.kernel.now(), v.numel()))
+
+        self._add_collective(label, request, check, codes, end, future)
+        return future
+
+    def _add_collective(
+        self,
+        label: str,
+        data: _Request,
+        check: MPI.Request,
+        codes: NDArray[np.int64],
+        end: Callable[[], None],
+        future: Future[Any],
+    ) -> None:
+        self._collectives.append(_Collective(label, data, check, codes, end, future))
+
+    def _allreduce_here(self, v: Tensor, label: str) -> Future[Reduced]:
+        """The same by MPI's blocking all-reduce, which was seen 2 to 3 times as fast as its non-blocking one."""
+        t0 = self.kernel.now()
+        staged = to_wire(v)
+        codes, check = self._start_check(label, v.numel())
+        future: Future[Reduced] = Future(Wait("allreduce", label))
+        try:
+            self.blocking = future.wait
+            self.workers.Allreduce(MPI.IN_PLACE, as_array(staged))
+        except MPI.Exception:
+            check.Wait()
+            self._verify(label, codes)  # a truncation is almost always a mismatch: say which
+            raise
+        finally:
+            self.blocking = None
+        check.Wait()
+        self._verify(label, codes)
+        from_wire(staged, v, self.size)
+        future.set(Reduced(t0, self.kernel.now(), v.numel()))
+        return future
+
+    blocking: Wait | None = None
+    """What the main thread blocks in, for the watchdog's table."""
+
+    def _start_check(self, label: str, length: int) -> tuple[NDArray[np.int64], MPI.Request]:
+        """Largest and smallest (label, number) digest and length over the workers, as one all-reduce of maxima."""
+        self._collective_count += 1
+        digest = zlib.crc32(f"{label}#{self._collective_count}".encode())
+        codes = np.array([digest, -digest, length, -length], dtype=np.int64)
+        return codes, self.checks.Iallreduce(MPI.IN_PLACE, codes, op=MPI.MAX)
+
+    def _verify(self, label: str, codes: NDArray[np.int64]) -> None:
+        if codes[0] == -codes[1] and codes[2] == -codes[3]:
+            return
+        # All workers see the same maxima, so all arrive here and can ask each other.
+        labels = self.checks.allgather(label)
+        names = ", ".join(f"rank {rank} {other!r}" for rank, other in enumerate(labels))
+        lengths = "" if codes[2] == -codes[3] else f"; lengths from {-codes[3]} to {codes[2]}"
+        raise LabelMismatch(f"workers joined different collectives: {names}{lengths}")
+
+    def _poll_collectives(self) -> bool:
+        left = []
+        for entry in self._collectives:
+            if entry.check.Test() and entry.data.Test():
+                self._end(entry)
+            else:
+                left.append(entry)
+        progressed = len(left) < len(self._collectives)
+        self._collectives = left
+        return progressed
+
+    def _finish_here(self, entry: _Collective) -> None:
+        self.blocking = entry.future.wait
+        entry.data.Wait()
+        entry.check.Wait()
+        self.blocking = None
+        self._collectives.remove(entry)
+        self._end(entry)
+
+    def _end(self, entry: _Collective) -> None:
+        try:
+            self._verify(entry.label, entry.codes)
+        except LabelMismatch as error:
+            entry.future.fail(error)
+        else:
+            entry.end()
+
+    async def agree(self, value: float, *, alone: Alone) -> float:
+        values = np.array([value])
+        request = self.agreements.Iallreduce(MPI.IN_PLACE, values, op=MPI.MAX)
+        future: Future[None] = Future(Wait("agree"))
+        if alone:
+            self.blocking = future.wait
+            request.Wait()
+            self.blocking = None
+            return float(values[0])
+        self._conditions.append((request.Test, lambda: future.set(None)))
+        await future
+        return float(values[0])
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _poll_conditions(self) -> bool:
+        met = [entry for entry in self._conditions if entry[0]()]
+        for entry in met:
+            self._conditions.remove(entry)
+            entry[1]()
+        return bool(met)
+
+    def returned(self) -> Future[None]:
+        future: Future[None] = Future(Wait("all workers to return"))
+        self._conditions.append((self.control.Ibarrier().Test, lambda: future.set(None)))
+        return future
+
+    async def drain(self) -> None:
+        # 1. Everybody has returned, so nobody asks any more. 2. Tell every rank how many messages were sent to it.
+        # 3. Wait for as many as were announced, for our own sends and for collectives.
+        expected = np.zeros(self.ranks, dtype=np.int64)
+        told: Future[None] = Future(Wait("message counts"))
+        sent = self._sent_to.copy()
+        self._conditions.append((self.control.Ialltoall(sent, expected).Test, lambda: told.set(None)))
+        await told
+        landed: Future[None] = Future(Wait("messages under way"))
+        self._conditions.append(
+            (
+                lambda: not (self._sends or self._collectives or (self._received_from < expected).any()),
+                lambda: landed.set(None),
+            )
+        )
+        await landed
+
+    def facts(self) -> dict[str, Any]:
+        """What the report should know of this transport."""
+        return {"collectives": "mpi", "device_path": "host memory"}
+
+    def warm_up(self, length: int, dtype: torch.dtype) -> None:
+        """Let MPI set up its connections and buffers before the clock starts."""
+        if self.workers != MPI.COMM_NULL and self.size > 1:
+            vector = to_wire(torch.zeros(length, dtype=dtype))
+            for _ in range(2):
+                self.workers.Allreduce(MPI.IN_PLACE, as_array(vector))
+                self.workers.Iallreduce(MPI.IN_PLACE, as_array(vector)).Wait()
+        byte = np.zeros(self.ranks, dtype=np.uint8)
+        self.wires.Alltoall(byte.copy(), byte)
+
+    def close(self) -> None:
+        """Give the communicators back; collective over the ranks of the run."""
+        if self._helper is not None:
+            self._helper.stop()
+        for comm in (self.agreements, self.checks, self.workers, self.control, self.wires):
+            if comm != MPI.COMM_NULL:
+                comm.Free()
+
+
+class _Helper:
+    """One thread that computes gradients while the main thread drives MPI."""
+
+    def __init__(self, kernel: Kernel, clock: WallClock) -> None:
+        self._kernel, self._clock = kernel, clock
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], Tensor], Future[Computed]] | None] = queue.SimpleQueue()
+        self._done: deque[tuple[Future[Computed], Computed | BaseException]] = deque()
+        self._thread = threading.Thread(target=self._work, name="gradient", daemon=True)
+        self._thread.start()
+
+    def submit(self, evaluate: Callable[[], Tensor]) -> Future[Computed]:
+        future: Future[Computed] = Future(Wait("gradient"))
+        self._jobs.put((evaluate, future))
+        return future
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            evaluate, future = job
+            try:
+                t0 = self._kernel.now()
+                loss = evaluate()
+                synchronise(loss)
+                self._done.append((future, Computed(loss, t0, self._kernel.now())))
+            except BaseException as error:  # handed to the main thread, which raises it in the algorithm
+                self._done.append((future, error))
+            self._clock.wake()
+
+    def deliver(self) -> bool:
+        """Set the futures of finished evaluations (in the main thread)."""
+        delivered = False
+        while self._done:
+            future, outcome = self._done.popleft()
+            if isinstance(outcome, Computed):
+                future.set(outcome)
+            else:
+                future.fail(outcome)
+            delivered = True
+        return delivered
+
+    def stop(self) -> None:
+        self._jobs.put(None)
+        self._thread.join()
+
+
+def synchronise(loss: Tensor) -> None:
+    """Wait until the device has computed what `loss` depends on, so that clocks mean something."""
+    if loss.is_cuda:
+        torch.cuda.current_stream(loss.device).synchronize()
+
+
+def as_array(v: Tensor) -> NDArray[Any]:
+    """A CPU tensor as a numpy array without a copy."""
+    return cast("NDArray[Any]", v.numpy())
+
+
+def to_wire(v: Tensor) -> Tensor:
+    """v itself if MPI can sum it where it lies, else a host copy in a type that it can sum."""
+    dtype = wire_dtype(v.dtype)
+    return v if not v.is_cuda and dtype == v.dtype and v.is_contiguous() else v.to("cpu", dtype).contiguous()
+
+
+def from_wire(staged: Tensor, v: Tensor, size: int) -> None:
+    """v <- staged / size."""
+    staged.div_(size)
+    if staged is not v:
+        v.copy_(staged)
+
+
+def align_clocks(world: MPI.Comm, clock: WallClock, rounds: int = 20) -> tuple[float, float]:
+    """Set a common start on all ranks; returns this rank's offset to rank 0 and half the round trip that it was found
+    with, both in seconds.
+
+    Rank 0 asks each rank for its time; the answer of the fastest round trip lies in the middle of it, give or take half
+    of it (Cristian's method).
+    """
+    rank = world.Get_rank()
+    offset_ns, error_ns = 0, 0
+    for other in range(1, world.Get_size()):
+        if rank == 0:
+            best: tuple[int, int] | None = None
+            for _ in range(rounds):
+                t0 = time.perf_counter_ns()
+                world.send(None, dest=other, tag=1)
+                theirs = world.recv(source=other, tag=2)
+                t1 = time.perf_counter_ns()
+                if best is None or t1 - t0 < best[0]:
+                    best = (t1 - t0, theirs - (t0 + t1) // 2)
+            world.send(best, dest=other, tag=3)
+        elif rank == other:
+            for _ in range(rounds):
+                world.recv(source=0, tag=1)
+                world.send(time.perf_counter_ns(), dest=0, tag=2)
+            round_trip, offset_ns = world.recv(source=0, tag=3)
+            error_ns = round_trip // 2
+    world.Barrier()
+    start_ns = world.bcast(time.perf_counter_ns(), root=0)
+    clock.restart(start_ns + offset_ns)
+    return offset_ns * 1e-9, error_ns * 1e-9
+
+
+class MPIGroup:
+    """The ranks of a run, for what is done together after it (see `bench.evaluate.Group`)."""
+
+    def __init__(self, world: MPI.Comm, workers: int) -> None:
+        self._world, self._workers = world, workers
+        self.rank = world.Get_rank()
+
+    def sum_(self, v: Tensor) -> Tensor:
+        self._world.Allreduce(MPI.IN_PLACE, as_array(v))
+        return v
+
+    def gather(self, value: Any) -> list[Any] | None:
+        return cast("list[Any] | None", self._world.gather(value, root=0))
+
+    def mine(self, item: int) -> bool:
+        return item % self._workers == self.rank
+
+
+class WatchdogChannel:
+    """How the ranks' watchdogs talk (see `bench.watchdog.Channel`), from threads of their own: needs THREAD_MULTIPLE."""
+
+    ASK, ANSWER = 1, 2
+
+    def __init__(self, world: MPI.Comm) -> None:
+        self._comm = world.Dup()
+
+    def question(self) -> int | None:
+        status = MPI.Status()
+        if not self._comm.iprobe(source=MPI.ANY_SOURCE, tag=self.ASK, status=status):
+            return None
+        self._comm.recv(source=status.Get_source(), tag=self.ASK)
+        return status.Get_source()
+
+    def answer(self, asker: int, rows: list[tuple[str, ...]], busy: bool) -> None:
+        self._comm.send((rows, busy), dest=asker, tag=self.ANSWER)
+
+    def ask_all(self, seconds: float, own: list[tuple[str, ...]]) -> list[tuple[list[tuple[str, ...]], bool] | None]:
+        rank, size = self._comm.Get_rank(), self._comm.Get_size()
+        requests = [self._comm.isend(None, dest=other, tag=self.ASK) for other in range(size) if other != rank]
+        answers: list[tuple[list[tuple[str, ...]], bool] | None] = [None] * size
+        end = time.monotonic() + seconds
+        status = MPI.Status()
+        while time.monotonic() < end and sum(a is not None for a in answers) < size - 1:
+            if self._comm.iprobe(source=MPI.ANY_SOURCE, tag=self.ANSWER, status=status):
+                answers[status.Get_source()] = self._comm.recv(source=status.Get_source(), tag=self.ANSWER)
+            elif (asker := self.question()) is not None:
+                self.answer(asker, own, False)  # it found out at the same time
+            else:
+                time.sleep(0.01)
+        del requests
+        return answers
+
+    def close(self) -> None:
+        self._comm.Free()
+
+
+def thread_multiple() -> bool:
+    """Whether several threads may call MPI at once."""
+    return bool(MPI.Query_thread() == MPI.THREAD_MULTIPLE)
+
+
+def library() -> str:
+    """The MPI library's own description, first line."""
+    return MPI.Get_library_version().splitlines()[0].rstrip("\x00")
+
+
+def local_rank(world: MPI.Comm) -> tuple[int, int]:
+    """(this rank's number on its host, ranks on its host)."""
+    node = world.Split_type(MPI.COMM_TYPE_SHARED)
+    try:
+        return node.Get_rank(), node.Get_size()
+    finally:
+        node.Free()
