@@ -36,12 +36,15 @@ class Plan:
     Args:
         lockstep: all workers follow the same step counts.
         agree: largest value over the workers (a rendezvous).
+        first_snapshot: number of the first planned snapshot that has not been taken in an earlier segment.
     """
 
-    def __init__(self, budget: Budget, lockstep: bool, agree: Callable[[float], Awaitable[float]]) -> None:
+    def __init__(
+        self, budget: Budget, lockstep: bool, agree: Callable[[float], Awaitable[float]], first_snapshot: int = 0
+    ) -> None:
         self._budget, self._lockstep, self._agree = budget, lockstep, agree
         self._meet_at = 0  # lock-step: the step count at which the workers meet next
-        self._snapshot = 0  # the next planned snapshot
+        self._snapshot = first_snapshot  # the next planned snapshot
 
     async def due(self, done: int, now_s: float) -> tuple[list[int], bool]:
         """After `done` steps at `now_s`: numbers of the snapshots to take now, and whether the budget is spent."""

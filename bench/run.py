@@ -283,6 +283,7 @@ def _facts(handle: RankHandle) -> RankFacts:
         drift=x.drift,
         exchanges=x.exchanges,
         rms=float(x.data.double().square().mean().sqrt()),
+        total=float(x.data.double().sum()),
     )
 
 

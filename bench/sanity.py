@@ -29,6 +29,7 @@ class RankFacts:
     drift: float | None  # change of the sum of all elements by exchanges; None if not tracked
     exchanges: int
     rms: float  # root mean square of the elements at the end
+    total: float  # sum of the elements at the end
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def judge(
 
 
 def conservation_tolerance(ranks: Sequence[RankFacts], vector_nbytes: int, itemsize: int) -> float:
-    """What rounding may do to the sum of all elements: a random walk of one rounding per element and exchange, times 100.
+    """What rounding may do to the sum of all elements: a random walk of one rounding per element and exchange, times 100;
+    and a drift, since mixing weights such as 1/3 do not add up to 1 exactly: one rounding of the whole sum per exchange.
 
     An exchange that is lost, doubled or torn shifts the sum by about the distance between two models, which is larger
     unless the models agree to about 4 digits.
@@ -86,4 +88,5 @@ def conservation_tolerance(ranks: Sequence[RankFacts], vector_nbytes: int, items
     eps = torch.finfo(torch.float64 if itemsize == 8 else torch.float32).eps
     exchanges = sum(r.exchanges for r in ranks)
     rms = max((r.rms for r in ranks), default=0.0)
-    return 100 * eps * math.sqrt(max(exchanges, 1) * vector_nbytes / itemsize) * max(rms, 1e-30)
+    drift = exchanges * max((abs(r.total) for r in ranks), default=0.0)
+    return eps * (100 * math.sqrt(max(exchanges, 1) * vector_nbytes / itemsize) * max(rms, 1e-30) + drift)

@@ -350,9 +350,15 @@ class RankHandle:
         assert self._all_returned is not None
         await self._all_returned
 
-    def begin_segment(self, algorithm: Algorithm, budget: Budget) -> Coroutine[Any, Any, None]:
+    def begin_segment(
+        self, algorithm: Algorithm, budget: Budget, *, first_snapshot: int = 0
+    ) -> Coroutine[Any, Any, None]:
         """The coroutine of this rank from where it stands to the end of `budget`; run it once with the kernel."""
-        self._plan = Plan(budget, algorithm.lockstep, lambda v: self._transport.agree(v, alone=self._alone()))
+
+        def agree(value: float) -> Awaitable[float]:
+            return self._transport.agree(value, alone=self._alone())
+
+        self._plan = Plan(budget, algorithm.lockstep, agree, first_snapshot)
         self._optimizers_taken = 0
         self._collectives_only = algorithm.needs == {"collectives"}
         self._point_to_point = "point-to-point" in algorithm.needs

@@ -132,10 +132,13 @@ def _setting(
         ]
         old = histogram.merge(done.loc[done["transport"] == t, ["run_id", "label"]], on="run_id")
         most = int(old["staleness_updates"].max()) if len(old) else 0
+        groups = [(str(label), group) for label, group in old.groupby("label")]
         stale = [
-            figures.staleness(f"{name}-{t}-stale-{i}", str(label), group, most, look_of[str(label)], where)
-            for i, (label, group) in enumerate(old.groupby("label"))
+            figures.staleness(f"{name}-{t}-stale-{i}", label, group, most, look_of[label], where)
+            for i, (label, group) in enumerate(groups)
+            if group["staleness_updates"].max() > 0
         ]
+        fresh = words.listed([label for label, group in groups if group["staleness_updates"].max() == 0])
         bars = figures.time_split(
             f"{name}-{t}-time", split[split["run_id"].isin(done.loc[done["transport"] == t, "run_id"])], where
         )
@@ -146,6 +149,7 @@ def _setting(
                 "simulated": bool(rows.loc[rows["transport"] == t, "simulated"].any()),
                 "curves": [svg for svg in lines if svg],
                 "staleness": stale,
+                "fresh": fresh,
                 "time": bars,
             }
         )
@@ -219,20 +223,13 @@ def _metric(rows: pd.DataFrame) -> str:
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the comparison table: texts, and numbers to sort by."""
-    badges = [
-        (
-            status,
-            f"{row[status]} {status}" + (f" at {words.seconds(row['diverged_at_s'])}" if status == "diverged" else ""),
-        )
-        for status in STATUSES
-        if row[status]
-    ]
+    badges = [(status, f"{row[status]} {status}") for status in STATUSES if row[status]]
     return {
         "label": row["label"],
         "transport": row["transport"],
         "title": words.TRANSPORTS.get(row["transport"], row["transport"]),
         "simulated": bool(row["simulated"]),
-        "badges": badges,
+        "badges": [badge for badge in badges if badge[0] != "completed"],
         "n": row["seeds"],
         "cells": [_cell(row, d.name) for d in DEFINITIONS] if row["seeds"] else None,
         "reason": words.listed([text for _, text in badges]),
@@ -243,15 +240,16 @@ def _cell(row: Mapping[str, Any], name: str) -> dict[str, Any]:
     value, low, high = float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"])
     factor = 100.0 if name == "overlap_fraction" else 1.0
     digits = 4 if name in ("final_heldout_loss", "heldout_metric") else 3
-    small = (
-        [] if math.isnan(low) else [f"{words.number(low * factor, digits)} to {words.number(high * factor, digits)}"]
-    )
-    text = words.number(value * factor, digits)
+    as_text = (lambda v: f"{v:g}") if name == "staleness_p95" else (lambda v: words.number(v * factor, digits))
+    text, lowest, highest = as_text(value), as_text(low), as_text(high)
+    if math.isnan(value):
+        text = words.NOTHING
+    small = "" if math.isnan(low) or lowest == highest == text else f"{lowest} to {highest}"
     if name == "time_to_target_s" and math.isnan(value):
         tried = row["completed"] + row["diverged"]
         text = "no target" if math.isnan(row["target_loss"]) else f"reached in {row['reached']} of {tried}"
     if name == "exposed_comm_s" and not math.isnan(value):
-        small.append(f"{words.percent(float(row['exposed_comm_share']))} of the time")
+        text += f" ({words.percent(float(row['exposed_comm_share']))})"
     return {
         "text": text,
         "small": small,

@@ -89,9 +89,9 @@ DEFINITIONS = (
     Definition(
         "exposed_comm_s",
         "Exposed communication",
-        "s per worker",
+        "s per worker (share)",
         "Time a worker stood still for others: for slower workers, for the network, for an answer.",
-        "Union of a worker's waits minus the union of its gradient computations, mean over the workers. Small print: "
+        "Union of a worker's waits minus the union of its gradient computations, mean over the workers. In brackets: "
         "share of the duration.",
     ),
     Definition(
@@ -114,30 +114,30 @@ DEFINITIONS = (
 NOTES = (
     (
         "Small print under a number",
-        "how far the runs (seeds) scatter. One run: nothing. Two runs: their range. Three or more: 95 % interval of the"
+        "How far the runs (seeds) scatter. One run: nothing. Two runs: their range. Three or more: 95 % interval of the"
         " mean, BCa bootstrap over runs with a fixed seed. With fewer than about six runs that interval is too narrow.",
     ),
     (
         "Shown / not shown",
-        "the report says that A is faster than B only if, with fewer than six runs of either, every run of A was at the"
+        "The report says that A is faster than B only if, with fewer than six runs of either, every run of A was at the"
         " target before any run of B can have been (counting the time between snapshots); with six or more, if the 95 %"
         " intervals do not overlap. Everything else is called not shown. One run is never evidence. Comparisons are not"
         " corrected for their number.",
     ),
     (
         "Completed, diverged, failed, crashed",
-        "only completed runs have numbers. A diverged run (a loss that is not finite) is a result and counts as never "
+        "Only completed runs have numbers. A diverged run (a loss that is not finite) is a result and counts as never "
         "reaching the target. A failed run broke a sanity check; a crashed run raised an error or lost a rank. Neither "
         "is a result, and no number of theirs is shown.",
     ),
     (
         "Simulated",
-        "times are virtual: computed from a model of network and computing, not measured. Simulated rows are never "
+        "Times are virtual: computed from a model of network and computing, not measured. Simulated rows are never "
         "compared with measured ones and never enter the answer unless nothing was measured.",
     ),
     (
         "Where the time went",
-        "each moment of a rank counts once, for the first of: computing a gradient; waiting (exposed communication); "
+        "Each moment of a rank counts once, for the first of: computing a gradient; waiting (exposed communication); "
         "answering others; applying an update; else other. Waiting for slower workers: from this rank's own start of a "
         "collective until the last worker joined (in lock-step gossip: until the neighbour sent). The rest of the "
         "waiting is transfer or an answer that took its time.",

@@ -153,8 +153,6 @@ def curves(
         first = [float(mean["heldout_loss"].iloc[0]) for mean, _, _ in lines.values() if len(mean)] or levels
         low, high = min(levels + ([] if math.isnan(target) else [target])), max(first)
         _limits(axes, low, high, log_y)
-        if not math.isnan(target):
-            axes.axhline(target, color=MUTED, linewidth=0.8, dashes=(2, 2), zorder=1)
         for label, (mean, single, diverged) in lines.items():
             look = looks[label]
             for run in single if len(single) > 1 else []:
@@ -171,7 +169,9 @@ def curves(
             if len(mean):
                 x, y = mean[axis].iloc[-1] / scale, mean["heldout_loss"].iloc[-1]
                 axes.plot([x], [y], look.marker, color=look.light, markersize=4.5, clip_on=False)
-        _labels_at_ends(axes, {k: (x / scale, y) for k, (x, y) in ends.items()}, looks, log_x, target)
+        end = _labels_at_ends(axes, {k: (x / scale, y) for k, (x, y) in ends.items()}, looks, log_x)
+        if not math.isnan(target):
+            _target_line(axes, target, [mean for mean, _, _ in lines.values()], axis, scale, end)
         axes.set_xlabel(axis_label)
         axes.set_ylabel("held-out loss [nat]")
         _finish(axes)
@@ -251,9 +251,13 @@ def _finish(axes: Axes) -> None:
 
 
 def _labels_at_ends(
-    axes: Axes, ends: Mapping[str, tuple[float, float]], looks: Mapping[str, Look], log_x: bool, target: float
-) -> None:
-    """Write each label to the right of its line's end, in columns whose labels do not overlap; and the target's."""
+    axes: Axes, ends: Mapping[str, tuple[float, float]], looks: Mapping[str, Look], log_x: bool
+) -> float:
+    """Write each label to the right of its line's end, in columns that do not overlap.
+
+    Returns:
+        Where the longest line ends and the room for labels begins, as a fraction of the axes.
+    """
     size = SIZE - 0.5
     figure = axes.get_figure()
     assert figure is not None
@@ -281,13 +285,25 @@ def _labels_at_ends(
                 left, at, label, transform=axes.transAxes, color=colour, fontsize=size, fontweight="bold",
                 verticalalignment="center_baseline",
             )  # fmt: skip
-    if not math.isnan(target):
-        level = float(to_axes.transform((1.0, target))[1]) + 0.6 * height
-        free = all(abs(at - level) > 1.1 * height for column in columns for at in column.values())
-        axes.text(
-            0.995 if free else 0.01, level, f"target {number(target)}", transform=axes.transAxes, color=MUTED,
-            fontsize=SIZE - 1, horizontalalignment="right" if free else "left", verticalalignment="center_baseline",
-        )  # fmt: skip
+    return room if ends else 1.0
+
+
+def _target_line(axes: Axes, target: float, means: Sequence[pd.DataFrame], axis: str, scale: float, end: float) -> None:
+    """The target as a dotted line up to `end` (fraction of the axes), its name where it covers no curve."""
+    to_axes = axes.transData + axes.transAxes.inverted()
+    level = float(to_axes.transform((1.0, target))[1])
+    axes.plot([0, end], [level, level], transform=axes.transAxes, color=MUTED, linewidth=0.8, dashes=(2, 2), zorder=1)
+    wide, tall = 0.17, 0.05  # of the text
+    grid = np.linspace(0, end, 150)
+    taken = np.zeros(len(grid), dtype=bool)
+    for mean in means:
+        if len(mean) > 1:
+            x, y = to_axes.transform(np.column_stack([mean[axis] / scale, mean["heldout_loss"]])).T
+            height = np.interp(grid, x, y, left=np.nan, right=np.nan)
+            taken |= (height > level - 0.005) & (height < level + tall + 0.01)
+    starts = [x for x in grid[grid + wide <= end] if not taken[(grid >= x - 0.01) & (grid <= x + wide)].any()]
+    at = starts[-1] if starts else end - wide
+    axes.text(at, level + 0.012, f"target {number(target)}", transform=axes.transAxes, color=MUTED, fontsize=SIZE - 1)
 
 
 def _columns(
@@ -446,7 +462,7 @@ def time_split(name: str, split: pd.DataFrame, where: str) -> str | None:
     with rc_context(_theme()):
         tall = unit * rows + 0.45
         figure = _canvas(4.6, tall)
-        axes = figure.add_axes((0.13, 0.4 / tall, 0.85, 1 - 0.42 / tall))
+        axes = figure.add_axes((0.13, 0.4 / tall, 0.835, 1 - 0.42 / tall))
         y, said = 0.0, []
         for label in labels:
             axes.text(-0.125, y + 0.6, label, fontweight="bold", va="center_baseline", clip_on=False)

@@ -84,10 +84,10 @@ def looks(algorithms: Iterable[tuple[str, str]]) -> dict[str, Look]:
 # Computing is dark and calm, waiting is warm and hatched, so that it shows in grey print too.
 PARTS = (
     ("gradient_s", "computing gradients", "#2f6690", "", "#ffffff"),
-    ("exposed_straggler_s", "waiting for slower workers", "#f2a541", "//", "#1b1b1f"),
-    ("exposed_transfer_s", "waiting for data or an answer", "#e4572e", "\\\\", "#1b1b1f"),
-    ("serve_s", "answering others", "#7fb7a3", "..", "#1b1b1f"),
-    ("apply_s", "applying updates", "#17a398", "", "#1b1b1f"),
-    ("idle_s", "idle (server)", "#eceff3", "", "#1b1b1f"),
-    ("other_s", "other (data, records, harness)", "#b9c0c9", "", "#1b1b1f"),
+    ("exposed_straggler_s", "waiting for slower workers", "#f2a541", "//", "#101014"),
+    ("exposed_transfer_s", "waiting for data or an answer", "#e4572e", "\\\\", "#101014"),
+    ("serve_s", "answering others", "#7fb7a3", "..", "#101014"),
+    ("apply_s", "applying updates", "#17a398", "", "#101014"),
+    ("idle_s", "idle (server)", "#ccd2da", "", "#101014"),
+    ("other_s", "other (data, records, harness)", "#99a3b0", "", "#101014"),
 )

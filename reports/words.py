@@ -38,35 +38,35 @@ def seconds(value: float) -> str:
     """Seconds as text.
 
     Example:
-        >>> seconds(1.5225), seconds(725)
-        ('1.52 s', '725 s')
+        >>> seconds(1.5225).split()
+        ['1.52', 's']
     """
-    return f"{number(value)} s"
+    return f"{number(value)}\u00a0s"  # a line must not break between number and unit
 
 
 def nbytes(value: float) -> str:
     """Bytes as text, decimal units.
 
     Example:
-        >>> nbytes(1234567), nbytes(float("nan"))
-        ('1.23 MB', '–')
+        >>> nbytes(1234567).split(), nbytes(float("nan"))
+        (['1.23', 'MB'], '–')
     """
     if math.isnan(value):
         return NOTHING
     scale, unit = next(((s, u) for s, u in BYTES if abs(value) >= s), BYTES[-1])
-    return f"{number(value / scale)} {unit}"
+    return f"{number(value / scale)}\u00a0{unit}"
 
 
 def percent(share: float) -> str:
     """A share as a percentage.
 
     Example:
-        >>> percent(0.674), percent(0.004), percent(-0.2)
-        ('67 %', '0.4 %', '-20 %')
+        >>> [percent(share).split() for share in (0.674, 0.004, -0.2)]
+        [['67', '%'], ['0.4', '%'], ['-20', '%']]
     """
     if math.isnan(share):
         return NOTHING
-    return f"{100 * share:.0f} %" if abs(share) >= 0.0995 or share == 0 else f"{100 * share:.1f} %"
+    return f"{100 * share:.0f}\u00a0%" if abs(share) >= 0.0995 or share == 0 else f"{100 * share:.1f}\u00a0%"
 
 
 def listed(words: Sequence[str]) -> str:

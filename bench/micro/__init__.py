@@ -1,0 +1,1 @@
+"""Benchmarks of Paceline itself: what the harness costs. Not imported by the product."""

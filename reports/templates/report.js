@@ -27,11 +27,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
-// A link to a run opens it; printing opens everything.
+// A link to a run opens it. (What is open is what gets printed.)
 const open = () => {
   const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (target && target.tagName === "DETAILS") target.open = true;
 };
 addEventListener("hashchange", open);
 open();
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));

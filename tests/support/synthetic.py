@@ -253,7 +253,10 @@ def write_results(
                 for late, seed in enumerate(seeds):
                     status, text = "completed", ""
                     if bad and seed == seeds[-1] and (schedule.label, transport) == ("local-sgd", "horovod"):
-                        status, text = "crashed", f"Traceback (most recent call last):\nRuntimeError: rank 2 lost {EVIL}"
+                        status, text = (
+                            "crashed",
+                            f"Traceback (most recent call last):\nRuntimeError: rank 2 lost {EVIL}",
+                        )
                     if bad and seed == seeds[-1] and (schedule.label, transport) == ("d-psgd", "mpi"):
                         status, text = "failed", "bytes equal the closed form: FAILED, got 123, expected 124"
                     write_run(
