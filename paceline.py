@@ -19,9 +19,15 @@ def usage() -> str:
     """The help text."""
     lines = [f"  {name:12s}{what}" for name, (_, _, what) in COMMANDS.items()]
     return "\n".join(
-        ["usage: paceline COMMAND [options]", "", "Which way of training in parallel is best for my model on my network, and why?", ""]
-        + lines
-        + ["", "paceline COMMAND --help tells more."]
+        [
+            "usage: paceline COMMAND [options]",
+            "",
+            "Which way of training in parallel is best for my model on my network, and why?",
+            "",
+            *lines,
+            "",
+            "paceline COMMAND --help tells more.",
+        ]
     )
 
 

@@ -1,7 +1,8 @@
 """All-reduce SGD (synchronous data-parallel SGD): every step uses the mean gradient of all workers.
 
 Source: the baseline of every paper here; as built into Horovod (Sergeev, Del Balso, arXiv 1802.05799) and
-    DistributedDataParallel (Li et al., arXiv 2006.15704), whose overlap of communication with the backward pass is kept.
+    DistributedDataParallel (Li et al., arXiv 2006.15704), whose overlap of communication with the backward pass is
+    kept.
 Symbols: x_i = replica, g_i = gradient on worker i's mini-batch, n = size.
 Update:
     g   = (1/n) sum_i g_i(x)

@@ -1,7 +1,8 @@
 """D-PSGD (decentralised parallel SGD): in each round workers average with their neighbours in a fixed graph.
 
 Source: Lian et al., Can Decentralized Algorithms Outperform Centralized Algorithms?, NeurIPS 2017, arXiv 1705.09056,
-    Algorithm 1 (combine-then-adapt); adapt-then-combine: Sayed, Adaptation, Learning, and Optimization over Networks, 2014.
+    Algorithm 1 (combine-then-adapt); adapt-then-combine: Sayed, Adaptation, Learning, and Optimization over Networks,
+    2014.
 Symbols: x_i = replica, W = Metropolis mixing matrix of `topology`, g_i = gradient on worker i's mini-batch.
 Update:
     cta:  x_i <- optimizer( sum_j W_ij x_j , g_i(x_i) )        the gradient is taken before averaging
@@ -34,7 +35,7 @@ class DPSGD(Algorithm):
     lockstep: ClassVar[bool] = True
 
     topology: Literal["ring", "complete"] = "ring"
-    order: Literal["cta", "atc"] = "cta"  # combine-then-adapt overlaps messages with the gradient; adapt-then-combine cannot
+    order: Literal["cta", "atc"] = "cta"  # cta overlaps messages with the gradient, atc cannot
 
     def validate(self, size: int) -> None:
         """Needs two workers."""

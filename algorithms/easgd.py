@@ -6,8 +6,9 @@ Update of worker i, each on its own clock t_i from 0:
     x = x_i                                            the gradient is taken at this pre-elastic point
     if tau divides t_i:   d = alpha (x - x~);   x_i <- x_i - d;   x~ <- x~ + d
     x_i <- optimizer(x_i, g_i(x))
-Differences from the paper: the server computes d when x_i reaches it, so x~ does not change between the reading of x~ and
-the adding of d (the paper's worker computes d and sends it back: one more message, and x~ may have moved meanwhile).
+Differences from the paper: the server computes d when x_i reaches it, so x~ does not change between the reading of x~
+and the adding of d (the paper's worker computes d and sends it back: one more message, and x~ may have moved
+meanwhile).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The one interface between algorithms and everything else.
 
 An algorithm is a frozen, keyword-only dataclass of settings with a coroutine `worker(w)` and, if it keeps a central
-variable, a coroutine `server(s)` that runs on one extra rank. The same object runs on the simulator, on MPI and on Horovod.
+variable, a coroutine `server(s)` that runs on one extra rank. The same object runs on the simulator, on MPI and on
+Horovod.
 
 The rules that make it safe:
 
@@ -73,7 +74,8 @@ class Handle(Protocol):
         ...
 
     def keep(self, name: str, initial: Tensor) -> Tensor:
-        """A tensor that survives a restart (DiLoCo's anchor): a copy of `initial` at first, later what it has become."""
+        """A tensor that survives a restart (DiLoCo's anchor): a copy of `initial` at first, later what it has
+        become."""
         ...
 
     def send(self, dst: int, tag: str, v: Tensor) -> None:
@@ -133,13 +135,14 @@ class Server(Handle, Protocol):
 class Algorithm:
     """Base of all algorithms: traits as class variables, settings as fields.
 
-    A subclass defines `async def worker(self, w: Worker)`, and `async def server(self, s: Server)` if it needs a server.
+    A subclass defines `async def worker(self, w: Worker)`, and `async def server(self, s: Server)` if it needs a
+    server.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]  # one line for `paceline algorithms`
     needs: ClassVar[frozenset[Need]] = frozenset()
-    lockstep: ClassVar[bool] = False  # whether a rank ever waits for named peers, so that all do the same number of steps
+    lockstep: ClassVar[bool] = False  # whether ranks wait for named peers, so that all do equally many steps
     evaluated_model: ClassVar[str] = "mean"  # "mean" of the replicas | "center" | name of a kept state
 
     optimizer: OptimizerSettings | None = None  # None: the study's or the workload's default

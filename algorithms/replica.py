@@ -43,8 +43,8 @@ ApplyObserver = Callable[[Gradient, int], None]
 class Replica:
     """Flat parameters x [P] and a count of the writes they have had.
 
-    Every change goes through a method, so that `version` counts the writes and staleness can be measured as the number of
-    writes between the reading of a gradient and its application.
+    Every change goes through a method, so that `version` counts the writes and staleness can be measured as the number
+    of writes between the reading of a gradient and its application.
     """
 
     __slots__ = ("_before", "_observe", "data", "drift", "exchanges", "version")
@@ -61,7 +61,8 @@ class Replica:
         data: parameters [P]; owned by the replica from now on.
         before: called just before a gradient is applied (the recorder reads the clock there).
         observe: called just after a gradient was applied.
-        track_drift: sum up in `drift` how much exchanges (everything but gradients) change the sum of all elements. Over
+        track_drift: sum up in `drift` how much exchanges (everything but gradients) change the sum of all elements.
+        Over
             all ranks these add up to zero where exchanges conserve the mean model, whatever the optimiser does.
         """
         self.data = data

@@ -1,8 +1,8 @@
 """Graphs on which workers gossip, and their mixing matrices.
 
-Symbols: n = `size`; W [n, n] = mixing matrix, W[i, j] = weight that worker i gives to worker j's model (rows = receiver).
-Source for weights and spectra: Boyd, Diaconis, Xiao, Fastest mixing Markov chain on a graph, SIAM Review 2004;
-Metropolis-Hastings weights W_ij = 1 / (1 + max(d_i, d_j)).
+Symbols: n = `size`; W [n, n] = mixing matrix, W[i, j] = weight that worker i gives to worker j's model (rows =
+receiver). Source for weights and spectra: Boyd, Diaconis, Xiao, Fastest mixing Markov chain on a graph, SIAM Review
+2004; Metropolis-Hastings weights W_ij = 1 / (1 + max(d_i, d_j)).
 """
 
 from __future__ import annotations

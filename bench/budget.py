@@ -1,8 +1,8 @@
 """When a run ends, and when snapshots are taken.
 
 "100 steps per rank" makes asynchronous results meaningless: ranks that finish early freeze while the rest drift. So
-budgets are seconds (virtual or wall). Lock-step algorithms turn them into a step count that all workers agree on, and only
-they accept a budget in steps.
+budgets are seconds (virtual or wall). Lock-step algorithms turn them into a step count that all workers agree on, and
+only they accept a budget in steps.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Exactly one of `seconds` and `steps`; `snapshots` planned times after the start, evenly spaced, the last at the end."""
+    """Exactly one of `seconds` and `steps`; `snapshots` planned times after the start, evenly spaced, the last at the
+    end."""
 
     seconds: float | None = None
     steps: int | None = None

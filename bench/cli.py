@@ -1,4 +1,5 @@
-"""`paceline run`, `algorithms` and `workloads`. Heavy imports stand inside the functions, so that --help answers at once."""
+"""`paceline run`, `algorithms` and `workloads`. Heavy imports stand inside the functions, so that --help answers at
+once."""
 
 from __future__ import annotations
 
@@ -6,8 +7,13 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.settings import StudyError
+
+if TYPE_CHECKING:
+    from bench.launch import Job
+    from bench.study import Cell, Study
 
 
 def main_run(argv: list[str]) -> int:
@@ -20,7 +26,9 @@ def main_run(argv: list[str]) -> int:
     parser.add_argument("study", help="a TOML file, or the name of a study that Paceline ships (demo)")
     parser.add_argument("-n", "--workers", type=int, action="append", help="number of workers, instead of the file's")
     parser.add_argument("--out", type=Path, help="results folder (default: runs/NAME)")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this algorithm (may be repeated)")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="only this algorithm (may be repeated)"
+    )
     parser.add_argument("--launcher", choices=("mpirun", "srun"), help="how ranks are started (default: mpirun)")
     parser.add_argument("--dry-run", action="store_true", help="validate, show what would run, and stop")
     arguments = parser.parse_args(argv)
@@ -34,7 +42,7 @@ def main_run(argv: list[str]) -> int:
     out = arguments.out or Path("runs") / loaded.table.name
     jobs = [launch.Job(c.run_id, c.transport, c.ranks, _expected_s(c)) for c in cells]
     if arguments.dry_run:
-        return _dry_run(loaded, jobs, out)
+        return _dry_run(jobs, out)
     _check_out(out)
     if (ranks := launch.inside_mpi()) > 0:
         return _run_inside(loaded, out, ranks)
@@ -57,10 +65,7 @@ def main_run(argv: list[str]) -> int:
     return 1 if report.bad else 0
 
 
-def _expected_s(cell: object) -> float:
-    from bench.study import Cell
-
-    assert isinstance(cell, Cell)
+def _expected_s(cell: Cell) -> float:
     seconds = cell.workload.budget.seconds
     return 5.0 if seconds is None else seconds
 
@@ -86,12 +91,11 @@ def _check_out(out: Path) -> None:
         raise StudyError(f"--out: cannot write to {out} ({probe} is not a folder that we may write to)")
 
 
-def _dry_run(loaded: object, jobs: list[object], out: Path) -> int:
-    from bench.launch import Job, clock, is_complete
+def _dry_run(jobs: list[Job], out: Path) -> int:
+    from bench.launch import clock, is_complete
 
     total = 0.0
     for job in jobs:
-        assert isinstance(job, Job)
         done = is_complete(out, job.run_id)
         total += 0.0 if done else job.budget_s
         print(f"{'complete' if done else 'to run  '}  {job.ranks:3d} ranks  {job.budget_s:7.1f} s  {job.run_id}")
@@ -99,17 +103,14 @@ def _dry_run(loaded: object, jobs: list[object], out: Path) -> int:
     return 0
 
 
-def _run_inside(loaded: object, out: Path, ranks: int) -> int:
+def _run_inside(loaded: Study, out: Path, ranks: int) -> int:
     """Started by mpirun or srun itself: every process comes here and is one rank."""
-    import json
     import tempfile
 
     from mpi4py import MPI
 
     from bench import launch, session
-    from bench.study import Study
 
-    assert isinstance(loaded, Study)
     rank = MPI.COMM_WORLD.Get_rank()
     if MPI.COMM_WORLD.Get_size() != ranks:
         raise StudyError(
@@ -137,20 +138,22 @@ def _run_inside(loaded: object, out: Path, ranks: int) -> int:
             runs.write("\n".join(c.run_id for c in simulated))
             runs.flush()
             session.main([str(out), runs.name])
-    del json
     return 0
 
 
 def main_algorithms(argv: list[str]) -> int:
     """List the algorithms with their settings."""
-    argparse.ArgumentParser(prog="paceline algorithms", description="List the algorithms and their settings.").parse_args(argv)
+    argparse.ArgumentParser(
+        prog="paceline algorithms", description="List the algorithms and their settings."
+    ).parse_args(argv)
     from algorithms.registry import algorithm_class, names
     from bench.study import fields
 
     for name in names():
         cls = algorithm_class(name)
         print(f"{name:16s}{cls.summary}")
-        print(f"{'':16s}needs {', '.join(sorted(cls.needs)) or 'nothing'}; {'lock-step' if cls.lockstep else 'asynchronous'}; "
+        print(f"{'':16s}needs {', '.join(sorted(cls.needs)) or 'nothing'}; {'lock-step' if cls.lockstep else
+        'asynchronous'}; "
               f"evaluated on the {cls.evaluated_model}")  # fmt: skip
         print(f"{'':16s}settings: {'; '.join(fields(cls))}\n")
     return 0
@@ -158,7 +161,9 @@ def main_algorithms(argv: list[str]) -> int:
 
 def main_workloads(argv: list[str]) -> int:
     """List the workloads with their settings."""
-    argparse.ArgumentParser(prog="paceline workloads", description="List the workloads and their settings.").parse_args(argv)
+    argparse.ArgumentParser(prog="paceline workloads", description="List the workloads and their settings.").parse_args(
+        argv
+    )
     from bench.study import fields
     from bench.workloads.registry import settings_class, workloads
 

@@ -1,6 +1,7 @@
 """Clocks: what the kernel asks for the time, and how it lets time pass when nothing can run.
 
-The virtual clock jumps to the next event; the wall clock sleeps, longer and longer, because ranks are often oversubscribed.
+The virtual clock jumps to the next event; the wall clock sleeps, longer and longer, because ranks are often
+oversubscribed.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class WallClock:
 
     Args:
         spin: never sleep while waiting; for ranks that have a core of their own.
-        longest_sleep_s: bound of the back-off. Pauses double, so that a message is noticed late by at most about as long
+        longest_sleep_s: bound of the back-off. Pauses double, so that a message is noticed late by at most about as
+        long
             as it was waited for, and never by more than this.
     """
 

@@ -91,9 +91,9 @@ def ring_wire_nbytes(length: int, itemsize: int, rank: int, workers: int) -> int
 class Compute:
     """How long a worker takes for one gradient.
 
-    `constant`: gradient_s times the worker's speed factor. `lognormal`: with that median and `sigma` (standard deviation
-    of the logarithm). `exponential`: memoryless, with that mean. Draws depend on (study seed, worker) alone, so they are
-    the same for every algorithm.
+    `constant`: gradient_s times the worker's speed factor. `lognormal`: with that median and `sigma` (standard
+    deviation of the logarithm). `exponential`: memoryless, with that mean. Draws depend on (study seed, worker) alone,
+    so they are the same for every algorithm.
     """
 
     gradient_s: float = 0.01

@@ -92,7 +92,10 @@ def evaluate(
             }  # fmt: skip
             if save != "none":
                 _save(vector, number, folder / "snapshots" / f"evaluated-{number:04d}.safetensors")
-    positions = [(h.is_server, {s.number: _position(s) for s in snapshots.values()}) for h, snapshots in zip(handles, local, strict=True)]
+    positions = [
+        (h.is_server, {s.number: _position(s) for s in snapshots.values()})
+        for h, snapshots in zip(handles, local, strict=True)
+    ]
     gathered, everybody = group.gather(rows), group.gather(positions)
     if gathered is None or everybody is None:
         return None
@@ -101,7 +104,11 @@ def evaluate(
     for number in sorted(losses):
         of_workers = [p[number] for part in everybody for server, p in part if not server]
         of_all = [p[number] for part in everybody for _, p in part]
-        timed = [p[number] for part in everybody for server, p in part if server] if evaluated_model == "center" else of_workers
+        timed = (
+            [p[number] for part in everybody for server, p in part if server]
+            if evaluated_model == "center"
+            else of_workers
+        )
         table.append(
             {
                 "run_id": run_id,

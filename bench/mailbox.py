@@ -1,6 +1,7 @@
 """Messages that have arrived on a rank and have not been taken yet.
 
-Order is kept per (source, tag); whoever receives from anyone gets the message that came first, so that no source starves.
+Order is kept per (source, tag); whoever receives from anyone gets the message that came first, so that no source
+starves.
 """
 
 from __future__ import annotations

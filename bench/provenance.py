@@ -64,6 +64,6 @@ def _git(*arguments: str) -> str:
 
 
 def _diff_hash() -> str:
-    """"" if the code is as committed, else a hash of the difference."""
+    """ "" if the code is as committed, else a hash of the difference."""
     diff = _git("diff", "HEAD", "--", "*.py")
     return hashlib.sha256(diff.encode()).hexdigest()[:12] if diff else ""

@@ -30,7 +30,8 @@ import pyarrow.parquet as pq
 # What a row of the events table can be. The order is the code used in memory (see bench/events.py).
 KINDS = ("gradient", "send", "recv", "allreduce", "wait", "apply", "serve")
 
-# How a run can end. "diverged" is a result; "failed" (a sanity check) and "crashed" (an exception or a lost rank) are not.
+# How a run can end. "diverged" is a result; "failed" (a sanity check) and "crashed" (an exception or a lost rank) are
+# not.
 STATUSES = ("completed", "diverged", "failed", "crashed")
 
 
@@ -55,10 +56,7 @@ class Table:
     def schema(self) -> pa.Schema:
         """The arrow schema; `schema.field(c).metadata` holds unit and meaning."""
         return pa.schema(
-            [
-                pa.field(c.name, c.type, metadata={"unit": c.unit, "meaning": c.meaning})
-                for c in self.columns
-            ],
+            [pa.field(c.name, c.type, metadata={"unit": c.unit, "meaning": c.meaning}) for c in self.columns],
             metadata={"paceline_table": self.name, "paceline_schema": "1"},
         )
 
@@ -88,9 +86,13 @@ EVENTS = Table(
         ),
         Column("peer", _i32, "", "the other rank of a send, recv, serve or wait; -1 if there is none or any"),
         Column("label", _str, "", "tag of a message, label of a collective, what a wait waits for"),
-        Column("version_read", _i64, "writes", "version of the replica when the gradient was read; -1 if not a gradient"),
+        Column(
+            "version_read", _i64, "writes", "version of the replica when the gradient was read; -1 if not a gradient"
+        ),
         Column("version_applied", _i64, "writes", "version of the replica when the gradient was applied; else -1"),
-        Column("staleness_updates", _i64, "writes", "writes to the target between read and apply; -1 unless kind=apply"),
+        Column(
+            "staleness_updates", _i64, "writes", "writes to the target between read and apply; -1 unless kind=apply"
+        ),
         Column("loss", _f64, "nat", "mini-batch loss (gradient rows); NaN elsewhere"),
         Column("mailbox_depth", _i32, "messages", "messages waiting on this rank when a message arrived; -1 elsewhere"),
     ),
@@ -240,7 +242,7 @@ def _read(table: Table, paths: Iterable[Path], skipped: list[str]) -> pd.DataFra
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             skipped.append(f"{path}: {type(error).__name__}: {str(error).splitlines()[0]}")
     whole = pa.concat_tables(parts) if parts else table.schema.empty_table()
-    frame = whole.to_pandas()
+    frame: pd.DataFrame = whole.to_pandas()
     for column in table.columns:
         frame[column.name].attrs.update(unit=column.unit, meaning=column.meaning)
     frame.attrs["units"] = table.units()
@@ -250,8 +252,8 @@ def _read(table: Table, paths: Iterable[Path], skipped: list[str]) -> pd.DataFra
 def load(*directories: str | os.PathLike[str]) -> Results:
     """Read results folders into pandas frames.
 
-    Only complete runs (those with a whole `run.parquet`) contribute events, snapshots and held-out rows. Files that cannot
-    be read are named in `skipped`, never silently ignored.
+    Only complete runs (those with a whole `run.parquet`) contribute events, snapshots and held-out rows. Files that
+    cannot be read are named in `skipped`, never silently ignored.
 
     Args:
         directories: folders written by `paceline run`.
@@ -264,7 +266,9 @@ def load(*directories: str | os.PathLike[str]) -> Results:
     for directory in directories:
         root = Path(directory)
         if not (root / "runs").is_dir():
-            raise ValueError(f"not a results folder (no runs/ in it): {root} (make one with: paceline run STUDY --out {root})")
+            raise ValueError(
+                f"not a results folder (no runs/ in it): {root} (make one with: paceline run STUDY --out {root})"
+            )
         run_files += sorted((root / "runs").glob("*/run.parquet"))
     whole: list[Path] = []
     for path in run_files:

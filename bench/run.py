@@ -187,7 +187,8 @@ def finish(
         handle.recorder.spill(folder)
     heldout = evaluate(
         handles, workload, group,
-        run_id=cell.run_id, workers=cell.workers, evaluated_model=cell.algorithm.evaluated_model, folder=folder, save=cell.save,
+        run_id=cell.run_id, workers=cell.workers, evaluated_model=cell.algorithm.evaluated_model, folder=folder,
+        save=cell.save,
     )  # fmt: skip
     gathered, places = group.gather(facts), group.gather(provenance.here())
     if gathered is None or heldout is None:

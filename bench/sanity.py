@@ -42,7 +42,11 @@ class Verdict:
 
 
 def judge(
-    algorithm: Algorithm, ranks: Sequence[RankFacts], vector_nbytes: int, itemsize: int, heldout: Sequence[tuple[float, float]]
+    algorithm: Algorithm,
+    ranks: Sequence[RankFacts],
+    vector_nbytes: int,
+    itemsize: int,
+    heldout: Sequence[tuple[float, float]],
 ) -> Verdict:
     """All checks of one run.
 
@@ -62,13 +66,20 @@ def judge(
     expected = algorithm.payload_nbytes([r.steps for r in workers], vector_nbytes)
     if expected is not None:
         counted = sum(r.nbytes for r in ranks)
-        checks.append(("bytes equal to the closed form", counted == expected, f"counted {counted}, expected {expected}"))
+        checks.append(
+            ("bytes equal to the closed form", counted == expected, f"counted {counted}, expected {expected}")
+        )
 
     bad = [r.first_bad_loss_s for r in ranks if not math.isnan(r.first_bad_loss_s)]
     bad += [t for t, loss in heldout if not math.isfinite(loss)]
     if algorithm.conserved() and not bad and all(r.drift is not None for r in ranks):
-        total, tolerance = abs(sum(r.drift or 0.0 for r in ranks)), conservation_tolerance(ranks, vector_nbytes, itemsize)
-        checks.append(("exchanges conserve the sum of all models", total <= tolerance, f"{total:.3g} > {tolerance:.3g}"))
+        total, tolerance = (
+            abs(sum(r.drift or 0.0 for r in ranks)),
+            conservation_tolerance(ranks, vector_nbytes, itemsize),
+        )
+        checks.append(
+            ("exchanges conserve the sum of all models", total <= tolerance, f"{total:.3g} > {tolerance:.3g}")
+        )
 
     text = "; ".join(f"{name}: {'yes' if ok else f'NO ({why})'}" for name, ok, why in checks)
     if not all(ok for _, ok, _ in checks):
@@ -79,8 +90,9 @@ def judge(
 
 
 def conservation_tolerance(ranks: Sequence[RankFacts], vector_nbytes: int, itemsize: int) -> float:
-    """What rounding may do to the sum of all elements: a random walk of one rounding per element and exchange, times 100;
-    and a drift, since mixing weights such as 1/3 do not add up to 1 exactly: one rounding of the whole sum per exchange.
+    """What rounding may do to the sum of all elements: a random walk of one rounding per element and exchange, times
+    100; and a drift, since mixing weights such as 1/3 do not add up to 1 exactly: one rounding of the whole sum per
+    exchange.
 
     An exchange that is lost, doubled or torn shifts the sum by about the distance between two models, which is larger
     unless the models agree to about 4 digits.

@@ -11,15 +11,12 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from bench.run import report_failure, run_cell
 from bench.study import Cell, resolve
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
 
 MARK = "@paceline "
 

@@ -52,7 +52,12 @@ class Simulation:
         self.algorithm = algorithm
         self.kernel = Kernel(VirtualClock(), ties=ties)
         self.world = SimulatedWorld(
-            self.kernel, size=workers, ranks=ranks, network=network or Network(), compute=compute or Compute(), seed=seed
+            self.kernel,
+            size=workers,
+            ranks=ranks,
+            network=network or Network(),
+            compute=compute or Compute(),
+            seed=seed,
         )
         default = optimizer or OptimizerSettings(**workload.optimizer)
         self.handles = [

@@ -276,7 +276,9 @@ def _algorithm(
     transports = convert(entry.pop("transports", ()), tuple[Transport, ...], f"{where}.transports")
     for transport in transports:
         if transport not in table.transports:
-            raise StudyError(f"{where}.transports: {transport!r} is not among the study's ({', '.join(table.transports)})")
+            raise StudyError(
+                f"{where}.transports: {transport!r} is not among the study's ({', '.join(table.transports)})"
+            )
     chosen = convert(entry.pop("workloads", ()), tuple[str, ...], f"{where}.workloads")
     known = [w.name for w in workloads]
     for workload in chosen:
@@ -329,7 +331,9 @@ def _check_cells(study: Study, where: str) -> None:
 
 
 def fields(cls: type) -> list[str]:
-    """"name = default" of each setting, for `paceline algorithms` and `workloads`."""
+    """ "name = default" of each setting, for `paceline algorithms` and `workloads`."""
     return [
-        f"{f.name} = {'-' if f.default is dataclasses.MISSING else f.default}" for f in dataclasses.fields(cls) if f.init
+        f"{f.name} = {'-' if f.default is dataclasses.MISSING else f.default}"
+        for f in dataclasses.fields(cls)
+        if f.init
     ]

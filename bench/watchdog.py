@@ -1,7 +1,7 @@
 """Finds out that a rank waits too long, asks all ranks what they wait for, and brings the run down with a table.
 
-A thread of its own, because the main thread may be blocked in a collective that never ends. It talks to the other ranks'
-watchdogs through a channel (bench/transports/mpi.py), so that the table shows all ranks and not only this one.
+A thread of its own, because the main thread may be blocked in a collective that never ends. It talks to the other
+ranks' watchdogs through a channel (bench/transports/mpi.py), so that the table shows all ranks and not only this one.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Channel(Protocol):
         ...
 
     def ask_all(self, seconds: float, own: Rows) -> list[tuple[Rows, bool] | None]:
-        """Ask all other ranks; None for those that did not answer in time. Own rank: None. `own`: answer to those who ask
-        us meanwhile."""
+        """Ask all other ranks; None for those that did not answer in time. Own rank: None. `own`: answer to those who
+        ask us meanwhile."""
         ...
 
 

@@ -143,7 +143,9 @@ class RankHandle:
         n, self._optimizers_taken = self._optimizers_taken, self._optimizers_taken + 1
         if n == len(self.state.optimizers):
             w = self._workload
-            self.state.optimizers.append(Optimizer(settings or self._default_optimizer, w.parameters, w.dtype, w.device))
+            self.state.optimizers.append(
+                Optimizer(settings or self._default_optimizer, w.parameters, w.dtype, w.device)
+            )
         return self.state.optimizers[n]
 
     def keep(self, name: str, initial: Tensor) -> Tensor:
@@ -161,7 +163,9 @@ class RankHandle:
 
     async def mean_gradient(self, x: Replica) -> Gradient:
         version, out, evaluate = self._evaluation(x)
-        computed, reduced = await self._transport.mean_gradient(evaluate, x.data, out, self._buckets, alone=self._alone())
+        computed, reduced = await self._transport.mean_gradient(
+            evaluate, x.data, out, self._buckets, alone=self._alone()
+        )
         gradient = self._gradient_done(out, version, computed.loss, computed.t0_s, computed.t1_s)
         for done in reduced:
             self._record_allreduce("gradient", done, out.element_size())
@@ -276,7 +280,14 @@ class RankHandle:
             dst,
             Envelope(kind, tag, ident, v.detach(), self.rank, t0_s),
             lambda: self.recorder.add(
-                "send", step, t0_s, self._kernel.now(), nbytes=nbytes, wire_nbytes=nbytes + HEADER_NBYTES, peer=dst, label=tag
+                "send",
+                step,
+                t0_s,
+                self._kernel.now(),
+                nbytes=nbytes,
+                wire_nbytes=nbytes + HEADER_NBYTES,
+                peer=dst,
+                label=tag,
             ),
         )
 
@@ -324,7 +335,8 @@ class RankHandle:
         return _Steps(self)
 
     async def next_step(self) -> int | None:
-        """Do what is due at the boundary; return the number of the step that begins, or None when the budget is spent."""
+        """Do what is due at the boundary; return the number of the step that begins, or None when the budget is
+        spent."""
         assert self._plan is not None
         if self.recorder.nearly_full and self._spill_to is not None:
             t0_s = self._kernel.now()

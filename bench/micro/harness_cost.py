@@ -10,8 +10,8 @@ The loops train the same model on the same batches with plain SGD:
     mpi               ours: `allreduce-sgd` through kernel, handle, recorder and transport mpi
     horovod           ours: the same, transport horovod
 
-Machines are shared and noisy. So the loops of a group live in the same processes and take turns, block by block, and what
-counts is the ratio within a round of blocks.
+Machines are shared and noisy. So the loops of a group live in the same processes and take turns, block by block, and
+what counts is the ratio within a round of blocks.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from typing import Any
 
 LOOPS = ("by-hand-mpi", "by-hand-horovod", "by-hand-ddp", "mpi", "horovod")
 OURS = ("mpi", "horovod")
-# Loops that share processes. Horovod's thread would slow the others, so it has a group of its own, with the loop by hand
-# over MPI in both, as a bridge.
+# Loops that share processes. Horovod's thread would slow the others, so it has a group of its own, with the loop by
+# hand over MPI in both, as a bridge.
 GROUPS = (("by-hand-mpi", "by-hand-ddp", "mpi"), ("by-hand-mpi", "by-hand-ddp", "by-hand-horovod", "horovod"))
 LR = 0.1
 CONTEXT = 64
@@ -68,7 +68,9 @@ def measure(group: tuple[str, ...], size: str, arguments: argparse.Namespace) ->
 
     line = [mpirun(), "-n", str(arguments.ranks), sys.executable, "-m", "bench.micro.harness_cost", "--child", *group]
     line += ["--sizes", size, "--rounds", str(arguments.rounds), "--bucket-MiB", str(arguments.bucket_MiB)]
-    done = subprocess.run(line, capture_output=True, text=True, env=environment_for_ranks(arguments.ranks), timeout=3600)
+    done = subprocess.run(
+        line, capture_output=True, text=True, env=environment_for_ranks(arguments.ranks), timeout=3600
+    )
     for output in done.stdout.splitlines():
         if output.startswith("{"):
             return dict(json.loads(output))
@@ -78,12 +80,15 @@ def measure(group: tuple[str, ...], size: str, arguments: argparse.Namespace) ->
 def summary(size: str, ranks: int, seconds: dict[str, list[float]]) -> str:
     """A table: step times, samples/s, and ours against each loop by hand, paired within the rounds."""
     rounds = len(next(iter(seconds.values())))
-    lines = [f"shakespeare-gpt {size}, {ranks} ranks, batch {BATCH} x {CONTEXT}, {rounds} rounds of {BLOCK[size]} steps"]
+    lines = [
+        f"shakespeare-gpt {size}, {ranks} ranks, batch {BATCH} x {CONTEXT}, {rounds} rounds of {BLOCK[size]} steps"
+    ]
     lines.append(f"  {'loop':18s}{'ms/step':>9s}{'min':>8s}{'max':>8s}{'samples/s':>11s}")
     for loop, values in seconds.items():
         middle = statistics.median(values)
         lines.append(
-            f"  {loop:18s}{middle * 1e3:9.2f}{min(values) * 1e3:8.2f}{max(values) * 1e3:8.2f}{ranks * BATCH / middle:11.1f}"
+            f"  {loop:18s}{middle * 1e3:9.2f}{min(values) * 1e3:8.2f}{max(values) * 1e3:8.2f}{
+                ranks * BATCH / middle:11.1f}"
         )
     for ours in (loop for loop in OURS if loop in seconds):
         for other in (loop for loop in seconds if loop not in OURS):
@@ -144,7 +149,7 @@ def ours(name: str, size: str, bucket: float) -> Callable[[int], None]:
     kernel = Kernel(clock)
     wire = MPITransport
     if name == "horovod":
-        from bench.transports.horovod import HorovodTransport as wire  # type: ignore[no-redef]
+        from bench.transports.horovod import HorovodTransport as wire
     transport = wire(world, world.Get_size(), kernel, clock)
     settings = ShakespeareGpt(size=size, batch_size=BATCH, context=CONTEXT)  # type: ignore[arg-type]
     handle = RankHandle(
@@ -214,7 +219,7 @@ def loop_mpi(model: Any, batch: Batch) -> Callable[[], None]:
     def step() -> None:
         inputs, targets = batch()
         g.zero_()
-        functional.cross_entropy(model(inputs).flatten(0, -2), targets.flatten()).backward()
+        functional.cross_entropy(model(inputs).flatten(0, -2), targets.flatten()).backward()  # type: ignore[no-untyped-call]
         world.Allreduce(MPI.IN_PLACE, array)
         x.add_(g, alpha=-LR / world.Get_size())
 
@@ -235,7 +240,7 @@ def loop_horovod(model: Any, batch: Batch) -> Callable[[], None]:
     def step() -> None:
         inputs, targets = batch()
         optimizer.zero_grad()
-        functional.cross_entropy(model(inputs).flatten(0, -2), targets.flatten()).backward()
+        functional.cross_entropy(model(inputs).flatten(0, -2), targets.flatten()).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step
@@ -260,7 +265,7 @@ def loop_ddp(model: Any, batch: Batch) -> Callable[[], None]:
     def step() -> None:
         inputs, targets = batch()
         optimizer.zero_grad()
-        functional.cross_entropy(replicated(inputs).flatten(0, -2), targets.flatten()).backward()
+        functional.cross_entropy(replicated(inputs).flatten(0, -2), targets.flatten()).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step

@@ -1,7 +1,7 @@
 """What a transport is: one rank's access to a wire, a clock and a processor.
 
-The worker handle (bench/worker.py) is the same on all transports; whatever differs between simulator, MPI and Horovod is
-behind these calls. One conformance suite (tests/conformance) runs against every transport.
+The worker handle (bench/worker.py) is the same on all transports; whatever differs between simulator, MPI and Horovod
+is behind these calls. One conformance suite (tests/conformance) runs against every transport.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ TAG_LIMIT = 32
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A point-to-point message with its header: `ident` joins a request to its reply, `sent_s` is the sender's clock."""
+    """A point-to-point message with its header: `ident` joins a request to its reply, `sent_s` is the sender's
+    clock."""
 
     kind: int
     tag: str
@@ -56,8 +57,8 @@ class Reduced:
 class Alone(IntEnum):
     """Whether a rank may block in a call.
 
-    EVERYWHERE matters because MPI matches a blocking collective only with blocking ones: whether to block must be decided
-    alike on all workers, so it may depend on what the algorithm has called so far, but not on timing.
+    EVERYWHERE matters because MPI matches a blocking collective only with blocking ones: whether to block must be
+    decided alike on all workers, so it may depend on what the algorithm has called so far, but not on timing.
     """
 
     NO = 0  # other tasks, handlers or messages of this rank need the main thread
@@ -97,7 +98,8 @@ class Transport(Protocol):
     async def mean_gradient(
         self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: Alone
     ) -> tuple[Computed, list[Reduced]]:
-        """Evaluate a gradient into `out` and reduce it to its mean over the workers, bucket by bucket as it gets ready."""
+        """Evaluate a gradient into `out` and reduce it to its mean over the workers, bucket by bucket as it gets
+        ready."""
         ...
 
     async def allreduce_mean(self, v: Tensor, label: str, *, alone: Alone) -> Reduced:
@@ -113,7 +115,8 @@ class Transport(Protocol):
         ...
 
     async def drain(self) -> None:
-        """After `returned`: wait until every message that was sent has been delivered and every collective has ended."""
+        """After `returned`: wait until every message that was sent has been delivered and every collective has
+        ended."""
         ...
 
 
@@ -127,8 +130,8 @@ class Bucket:
 
 
 def make_buckets(spans: Sequence[tuple[int, int]], itemsize: int, bucket_nbytes: int) -> list[Bucket]:
-    """Cut the flat gradient into buckets of at least `bucket_nbytes`, last tensors first: the backward pass ends with the
-    first ones. `bucket_nbytes` = 0 means one bucket for everything."""
+    """Cut the flat gradient into buckets of at least `bucket_nbytes`, last tensors first: the backward pass ends with
+    the first ones. `bucket_nbytes` = 0 means one bucket for everything."""
     if bucket_nbytes <= 0:
         return [Bucket(spans[0][0], spans[-1][1], frozenset(range(len(spans))))]
     buckets: list[Bucket] = []

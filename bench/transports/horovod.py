@@ -1,8 +1,8 @@
 """The Horovod wire: collectives by Horovod (MPI operations on CPUs, NCCL on GPUs where built), point-to-point inherited
 from MPI on the same ranks. The only horovod file.
 
-mpi4py must be imported first (bench.transports.mpi does): if Horovod initialised MPI, its shutdown would finalise it for
-mpi4py too. Horovod matches tensors by name, so it would wait for ever where labels differ; the digests of the MPI
+mpi4py must be imported first (bench.transports.mpi does): if Horovod initialised MPI, its shutdown would finalise it
+for mpi4py too. Horovod matches tensors by name, so it would wait for ever where labels differ; the digests of the MPI
 transport run beside it and turn that into an error.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bench.clock import WallClock
 from bench.kernel import Future, Kernel, Wait
-from bench.transports.base import Alone, Reduced, wire_dtype
+from bench.transports.base import Reduced, wire_dtype
 from bench.transports.mpi import MPITransport
 
 import horovod.torch as hvd  # isort: skip  # after mpi4py
@@ -81,10 +81,10 @@ class _Handle:
     def __init__(self, handle: int) -> None:
         self._handle = handle
 
-    def Test(self) -> bool:  # noqa: N802 (MPI's name)
+    def Test(self) -> bool:
         return bool(hvd.poll(self._handle))
 
-    def Wait(self) -> bool:  # noqa: N802
+    def Wait(self) -> bool:
         hvd.synchronize(self._handle)
         return True
 
@@ -110,8 +110,8 @@ def _start_horovod(workers: MPI.Comm) -> None:
     hvd.init(comm=workers)
     if not hvd.mpi_threads_supported():
         raise RuntimeError(
-            "Horovod reports that MPI does not support threads, so its thread and point-to-point messages cannot share it "
-            "(use an MPI built with thread support; see: paceline doctor)"
+            "Horovod reports that MPI does not support threads, so its thread and point-to-point messages cannot share
+            it " "(use an MPI built with thread support; see: paceline doctor)"
         )
     assert hvd.size() == workers.Get_size(), "Horovod was started on other ranks"
     _initialised_for = list(ranks)

@@ -1,4 +1,5 @@
-"""The MPI wire: one process per rank, point-to-point by Isend/Improbe, collectives by (I)allreduce. The only mpi4py file.
+"""The MPI wire: one process per rank, point-to-point by Isend/Improbe, collectives by (I)allreduce. The only mpi4py
+file.
 
 MPI gives no background progress, so whatever overlaps is driven by `poll`, which the kernel calls between everything.
 Nothing here blocks unless the rank is alone with its computation (`alone`): then gradients run in the main thread and
@@ -8,8 +9,8 @@ Order. Every rank starts collectives in the same order. Were it otherwise, this 
     1. rank 0 starts A then B, rank 1 starts B then A, on one communicator;
     2. MPI matches rank 0's A with rank 1's B;
     3. if the lengths agree, both get a wrong sum and nobody notices.
-So next to each collective a tiny one compares a digest of (label, number, length), and a mismatch is an error that names
-ranks and labels. Within a gradient the buckets have one order by construction.
+So next to each collective a tiny one compares a digest of (label, number, length), and a mismatch is an error that
+names ranks and labels. Within a gradient the buckets have one order by construction.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -69,9 +70,9 @@ class _Arriving:
 class _Request(Protocol):
     """The part of MPI.Request that is used; Horovod's handles are wrapped to have it too."""
 
-    def Test(self) -> bool: ...  # noqa: N802 (MPI's names)
+    def Test(self) -> bool: ...
 
-    def Wait(self) -> Any: ...  # noqa: N802
+    def Wait(self) -> Any: ...
 
 
 @dataclass(slots=True)
@@ -90,7 +91,8 @@ class MPITransport:
     """One MPI rank; see `bench.transports.base.Transport`.
 
     Args:
-        world: the ranks of this run: workers 0..size-1, then the server if any. Duplicated, so that nothing else can meet
+        world: the ranks of this run: workers 0..size-1, then the server if any. Duplicated, so that nothing else can
+        meet
             our messages.
         size: number of workers.
     """
@@ -127,12 +129,22 @@ class MPITransport:
         self._receive = receive
 
     def post(self, dst: int, envelope: Envelope, on_sent: Callable[[], None]) -> None:
-        # Buffers on a GPU are staged through host memory: point-to-point on device pointers is fragile across MPI builds.
+        # Buffers on a GPU are staged through host memory: point-to-point on device pointers is fragile across MPI
+        # builds.
         data = envelope.data.detach().contiguous().cpu()
         tag = envelope.tag.encode()
         buffer = np.empty(HEADER_NBYTES + data.nbytes, dtype=np.uint8)
         HEADER.pack_into(
-            buffer, 0, MAGIC, envelope.kind, CODE_OF[data.dtype], len(tag), envelope.ident, data.numel(), envelope.sent_s, tag
+            buffer.data,
+            0,
+            MAGIC,
+            envelope.kind,
+            CODE_OF[data.dtype],
+            len(tag),
+            envelope.ident,
+            data.numel(),
+            envelope.sent_s,
+            tag,
         )
         if data.nbytes:
             buffer[HEADER_NBYTES:] = data.reshape(-1).view(torch.uint8).numpy()
@@ -192,7 +204,7 @@ class MPITransport:
         return True
 
     def _deliver(self, src: int, buffer: NDArray[np.uint8]) -> None:
-        magic, kind, code, tag_length, ident, numel, sent_s, tag = HEADER.unpack_from(buffer, 0)
+        magic, kind, code, tag_length, ident, numel, sent_s, tag = HEADER.unpack_from(buffer.data, 0)
         assert magic == MAGIC, "a message on our own communicator that is not ours"
         dtype = DTYPES[code]
         data = torch.from_numpy(buffer[HEADER_NBYTES:]).view(dtype) if numel else torch.empty(0, dtype=dtype)
@@ -504,7 +516,7 @@ def synchronise(loss: Tensor) -> None:
 
 def as_array(v: Tensor) -> NDArray[Any]:
     """A CPU tensor as a numpy array without a copy."""
-    return cast("NDArray[Any]", v.numpy())
+    return v.numpy()
 
 
 def to_wire(v: Tensor) -> Tensor:
@@ -564,14 +576,15 @@ class MPIGroup:
         return v
 
     def gather(self, value: Any) -> list[Any] | None:
-        return cast("list[Any] | None", self._world.gather(value, root=0))
+        return self._world.gather(value, root=0)
 
     def mine(self, item: int) -> bool:
         return item % self._workers == self.rank
 
 
 class WatchdogChannel:
-    """How the ranks' watchdogs talk (see `bench.watchdog.Channel`), from threads of their own: needs THREAD_MULTIPLE."""
+    """How the ranks' watchdogs talk (see `bench.watchdog.Channel`), from threads of their own: needs
+    THREAD_MULTIPLE."""
 
     ASK, ANSWER = 1, 2
 

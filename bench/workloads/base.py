@@ -1,6 +1,7 @@
 """What a workload is: model, data, loss and held-out set on a flat vector of parameters.
 
-The runner, the algorithms' oracles and the probes all see a model as a vector x of shape [P]; only workloads know layers.
+The runner, the algorithms' oracles and the probes all see a model as a vector x of shape [P]; only workloads know
+layers.
 """
 
 from __future__ import annotations
