@@ -152,9 +152,8 @@ def main_algorithms(argv: list[str]) -> int:
     for name in names():
         cls = algorithm_class(name)
         print(f"{name:16s}{cls.summary}")
-        print(f"{'':16s}needs {', '.join(sorted(cls.needs)) or 'nothing'}; {'lock-step' if cls.lockstep else
-        'asynchronous'}; "
-              f"evaluated on the {cls.evaluated_model}")  # fmt: skip
+        kind = "lock-step" if cls.lockstep else "asynchronous"
+        print(f"{'':16s}needs {', '.join(sorted(cls.needs))}; {kind}; evaluated on the {cls.evaluated_model}")
         print(f"{'':16s}settings: {'; '.join(fields(cls))}\n")
     return 0
 

@@ -86,10 +86,8 @@ def summary(size: str, ranks: int, seconds: dict[str, list[float]]) -> str:
     lines.append(f"  {'loop':18s}{'ms/step':>9s}{'min':>8s}{'max':>8s}{'samples/s':>11s}")
     for loop, values in seconds.items():
         middle = statistics.median(values)
-        lines.append(
-            f"  {loop:18s}{middle * 1e3:9.2f}{min(values) * 1e3:8.2f}{max(values) * 1e3:8.2f}{
-                ranks * BATCH / middle:11.1f}"
-        )
+        times = f"{middle * 1e3:9.2f}{min(values) * 1e3:8.2f}{max(values) * 1e3:8.2f}"
+        lines.append(f"  {loop:18s}{times}{ranks * BATCH / middle:11.1f}")
     for ours in (loop for loop in OURS if loop in seconds):
         for other in (loop for loop in seconds if loop not in OURS):
             ratios = sorted(b / a for a, b in zip(seconds[ours], seconds[other], strict=True))

@@ -110,8 +110,8 @@ def _start_horovod(workers: MPI.Comm) -> None:
     hvd.init(comm=workers)
     if not hvd.mpi_threads_supported():
         raise RuntimeError(
-            "Horovod reports that MPI does not support threads, so its thread and point-to-point messages cannot share
-            it " "(use an MPI built with thread support; see: paceline doctor)"
+            "Horovod reports that MPI does not support threads, so it cannot share it with point-to-point messages "
+            "(use an MPI built with thread support; see: paceline doctor)"
         )
     assert hvd.size() == workers.Get_size(), "Horovod was started on other ranks"
     _initialised_for = list(ranks)
