@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(getattr(import_module(module), function)(argv[1:]))
     except StudyError as error:
-        print(f"paceline {argv[0]}: {error}", file=sys.stderr)
+        print(f"paceline {argv[0]}: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         return 0

@@ -46,6 +46,9 @@ def main_run(argv: list[str]) -> int:
     _check_out(out)
     if (ranks := launch.inside_mpi()) > 0:
         return _run_inside(loaded, out, ranks)
+    launcher = arguments.launcher or "mpirun"
+    if any(cell.transport != "simulated" for cell in cells):
+        launch.check_launcher(launcher)
     launch.write_study(out, loaded.raw)
     by_id = {cell.run_id: cell for cell in cells}
 
@@ -55,7 +58,7 @@ def main_run(argv: list[str]) -> int:
         write_crashed(by_id[run_id], out, reason, error)
 
     try:
-        report = launch.supervise(jobs, out, arguments.launcher or "mpirun", launch.Display(), crashed)
+        report = launch.supervise(jobs, out, launcher, launch.Display(), crashed)
     except KeyboardInterrupt:
         print(f"\ninterrupted; what is complete is in {out}, the same command goes on", file=sys.stderr)
         return 130

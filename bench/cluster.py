@@ -28,6 +28,8 @@ class Link:
 
     def __post_init__(self) -> None:
         _check(self.latency_s, self.bandwidth_Gbit_per_s)
+        if min(self.src, self.dst) < 0 or self.src == self.dst:
+            raise ValueError(f"link must join two different ranks from 0 on: got src={self.src}, dst={self.dst}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +106,12 @@ class Compute:
     def __post_init__(self) -> None:
         if not (self.gradient_s >= 0 and math.isfinite(self.gradient_s)):
             raise ValueError(f"gradient_s must be a finite time >= 0: got {self.gradient_s}")
-        if self.sigma < 0 or (self.sigma and self.distribution != "lognormal"):
-            raise ValueError(f'sigma must be >= 0 and needs distribution = "lognormal": got {self.sigma}')
+        if not 0 <= self.sigma < math.inf or (self.sigma and self.distribution != "lognormal"):
+            raise ValueError(f'sigma must be finite and >= 0 and needs distribution = "lognormal": got {self.sigma}')
         for worker, factor in self.slow.items():
-            if not worker.isdigit() or not factor > 0:
-                raise ValueError(f"slow maps a worker to a factor > 0, such as {{1 = 6.0}}: got {worker} = {factor}")
+            # One spelling per worker ("1", not "01"): a name that no rank has would be ignored without a word.
+            if not (worker.isascii() and worker.isdigit() and worker == str(int(worker))) or not 0 < factor < math.inf:
+                raise ValueError(f"slow maps a worker to a factor > 0, such as {{1 = 6.0}}: got {worker!r} = {factor}")
 
     def times(self, seed: int, rank: int) -> ComputeTimes:
         """The stream of this worker's compute times."""

@@ -17,7 +17,8 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -116,6 +117,18 @@ def mpirun() -> str:
     return found
 
 
+def check_launcher(launcher: str) -> None:
+    """Find out before anything starts or is written whether the launcher is there.
+
+    Raises:
+        StudyError: it is not.
+    """
+    if launcher == "mpirun":
+        mpirun()
+    elif shutil.which(launcher) is None:
+        raise StudyError(f"no {launcher} found (it comes with Slurm; elsewhere leave --launcher out to take mpirun)")
+
+
 def is_complete(out: Path, run_id: str) -> str | None:
     """Status of a run that has ended, or None if it must be run (also if it crashed or failed)."""
     path = out / "runs" / run_id / "run.parquet"
@@ -130,7 +143,9 @@ def is_complete(out: Path, run_id: str) -> str | None:
     return status if status in ("completed", "diverged") else None
 
 
-def supervise(jobs: Sequence[Job], out: Path, launcher: Launcher, display: Display, crashed: Any) -> Report:
+def supervise(
+    jobs: Sequence[Job], out: Path, launcher: Launcher, display: Display, crashed: Callable[[str, str, str], None]
+) -> Report:
     """Run every job that has not ended yet.
 
     Args:
@@ -142,40 +157,75 @@ def supervise(jobs: Sequence[Job], out: Path, launcher: Launcher, display: Displ
         if status is not None:
             report.statuses[job.run_id] = status
     todo = [job for job in jobs if job.run_id not in report.statuses]
-    display.begin(len(jobs), len(jobs) - len(todo), sum(job.budget_s for job in todo))
-    # One launch serves all cells of a transport. Horovod's thread would disturb cells on plain MPI, so it has its own.
+    supervisor = _Supervisor(out, launcher, display, crashed, report)
+    queues: list[list[list[Job]]] = []  # batches, one after the other; each a list of queues that run side by side
     for transport in dict.fromkeys(job.transport for job in todo):
-        waiting = [job for job in todo if job.transport == transport]
-        while waiting:
-            # All in one launch at first; a rank that crashes takes the launch with it, and the rest start afresh.
-            ended = Session(waiting, out, launcher, display).run()
-            for job in list(waiting):
-                if job.run_id in ended.statuses:
-                    report.statuses[job.run_id] = ended.statuses[job.run_id]
-                    waiting.remove(job)
-            if not waiting:
-                break
-            lost = next((job for job in waiting if job.run_id == ended.current), waiting[0])
-            reason, error = ended.explain(out / "runs" / lost.run_id)
-            crashed(lost.run_id, reason, error)
-            display.ended(lost.run_id, "crashed", reason)
-            report.statuses[lost.run_id] = "crashed"
-            waiting.remove(lost)
-            if ended.current is None:  # the launch itself does not work: do not try it once per cell
-                for job in waiting:
-                    crashed(job.run_id, reason, error)
-                    display.ended(job.run_id, "crashed", reason)
-                    report.statuses[job.run_id] = "crashed"
-                break
+        # One launch serves all cells of a transport. Horovod's thread would disturb cells on plain MPI, so it has its own.
+        # Simulated runs measure no time, so as many go on at once as there are cores.
+        cells = [job for job in todo if job.transport == transport]
+        lanes = min(cores(), len(cells)) if transport == "simulated" else 1
+        queues.append([cells[lane::lanes] for lane in range(lanes)])
+    expected_s = sum(max(sum(job.budget_s + OVERHEAD_S for job in queue) for queue in batch) for batch in queues)
+    display.begin(len(jobs), len(jobs) - len(todo), expected_s)
+    for batch in queues:
+        supervisor.side_by_side(batch)
     display.close()
     return report
+
+
+OVERHEAD_S = 1.0
+"""Guess of what a run takes beside its budget: evaluation and writing."""
+
+
+class _Supervisor:
+    def __init__(
+        self,
+        out: Path,
+        launcher: Launcher,
+        display: Display,
+        crashed: Callable[[str, str, str], None],
+        report: Report,
+    ) -> None:
+        self._out, self._launcher, self._display, self._crashed = out, launcher, display, crashed
+        self._report = report
+        self._stop = threading.Event()
+
+    def side_by_side(self, queues: Sequence[list[Job]]) -> None:
+        """Work off several queues at once; an interrupt ends all launches."""
+        with ThreadPoolExecutor(len(queues)) as pool:
+            futures = [pool.submit(self.work_off, queue) for queue in queues]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                self._stop.set()
+                raise
+
+    def work_off(self, waiting: list[Job]) -> None:
+        """All in one launch at first; a rank that crashes takes the launch with it, and the rest start afresh."""
+        while waiting and not self._stop.is_set():
+            ended = Session(waiting, self._out, self._launcher, self._display, self._stop).run()
+            self._report.statuses |= ended.statuses
+            waiting = [job for job in waiting if job.run_id not in ended.statuses]
+            if not waiting or self._stop.is_set():
+                return
+            lost = next((job for job in waiting if job.run_id == ended.current), waiting[0])
+            reason, error = ended.explain(self._out / "runs" / lost.run_id)
+            # If not even the first cell was entered, the launch itself does not work: do not try it once per cell.
+            for job in [lost] if ended.current is not None else list(waiting):
+                self._crashed(job.run_id, reason, error)
+                self._display.ended(job.run_id, "crashed", reason)
+                self._report.statuses[job.run_id] = "crashed"
+                waiting.remove(job)
 
 
 class Session:
     """One launch."""
 
-    def __init__(self, jobs: Sequence[Job], out: Path, launcher: Launcher, display: Display) -> None:
-        self._jobs, self._out, self._launcher, self._display = jobs, out, launcher, display
+    def __init__(
+        self, jobs: Sequence[Job], out: Path, launcher: Launcher, display: Display, stop: threading.Event
+    ) -> None:
+        self._jobs, self._out, self._launcher, self._display, self._stop = jobs, out, launcher, display, stop
         self.statuses: dict[str, str] = {}
         self.current: str | None = None
         self.returncode = 0
@@ -215,7 +265,9 @@ class Session:
         # A rank that hangs is found by its own watchdog; this limit is for launchers that hang.
         limit_s = 900 + 3 * max(job.budget_s for job in self._jobs)
         while process.poll() is None:
-            time.sleep(0.05)
+            if self._stop.wait(0.05):
+                _end(process)
+                return
             if time.monotonic() - self._heard > limit_s:
                 self._tail.append(f"nothing heard for {limit_s:.0f} s: ended by the supervisor")
                 _end(process)
@@ -232,7 +284,6 @@ class Session:
                 self._tail.append(line.rstrip())
             elif said["event"] == "start":
                 self.current = said["run"]
-                self._display.started(said["run"])
             elif said["event"] == "step":
                 self._display.step(said)
             else:
@@ -263,21 +314,17 @@ class Display:
         self._stream = stream or sys.stderr
         self._live = bool(getattr(self._stream, "isatty", lambda: False)())
         self._total = self._done = 0
-        self._run = ""
         self._since = time.monotonic()
         self._done_at_start = 0
+        self._lock = threading.Lock()  # several launches may report at once
 
     def begin(self, total: int, already: int, expected_s: float) -> None:
-        """Before the first run; `expected_s` is the sum of the budgets."""
+        """Before the first run; `expected_s` is a guess of how long it will take."""
         self._total, self._done, self._done_at_start = total, already, already
         if already:
             self._line(f"{already} of {total} runs were complete already")
         if total > already:
-            self._line(f"{total - already} runs, about {clock(expected_s * 1.15 + 10)} to go")
-
-    def started(self, run: str) -> None:
-        """A run begins."""
-        self._run = run
+            self._line(f"{total - already} runs, about {clock(expected_s + 10)} to go")
 
     def step(self, said: Mapping[str, Any]) -> None:
         """A run goes on."""
@@ -291,12 +338,14 @@ class Display:
             f"  loss {said['loss']:.4g}  left {left}"
         )
         width = shutil.get_terminal_size().columns - 1
-        self._stream.write("\r\x1b[2K" + text[:width])
-        self._stream.flush()
+        with self._lock:
+            self._stream.write("\r\x1b[2K" + text[:width])
+            self._stream.flush()
 
     def ended(self, run: str, status: str, verdict: str) -> None:
         """A run has ended."""
-        self._done += 1
+        with self._lock:
+            self._done += 1
         self._line(
             f"[{self._done}/{self._total}] {status:9s} {run}" + ("" if status == "completed" else f"  ({verdict})")
         )
@@ -307,8 +356,9 @@ class Display:
             self._stream.write("\r\x1b[2K")
 
     def _line(self, text: str) -> None:
-        self._stream.write(("\r\x1b[2K" if self._live else "") + text + "\n")
-        self._stream.flush()
+        with self._lock:
+            self._stream.write(("\r\x1b[2K" if self._live else "") + text + "\n")
+            self._stream.flush()
 
 
 def clock(seconds: float) -> str:
@@ -346,14 +396,22 @@ def write_study(out: Path, raw: Mapping[str, Any]) -> None:
     """Keep the resolved study beside its results.
 
     Raises:
-        StudyError: the folder holds the results of another study.
+        StudyError: the folder holds the results of another study, or cannot be written to.
     """
     path = out / "study.json"
     if path.exists():
-        other = json.loads(path.read_text()).get("name")
+        try:
+            other = json.loads(path.read_text())["name"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StudyError(
+                f"{path} is not the study of these results: {type(error).__name__} (choose another --out)"
+            ) from error
         if other != raw["name"]:
             raise StudyError(
                 f"{out} holds the results of study {other!r}, not of {raw['name']!r} (choose another --out)"
             )
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(raw, indent=1).encode())
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(raw, indent=1).encode())
+    except OSError as error:
+        raise StudyError(f"--out: cannot write to {out}: {error.strerror} (choose another --out)") from error

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from algorithms.interface import Algorithm
 from algorithms.optim import OptimizerSettings
 from bench import provenance
+from bench.budget import Budget
 from bench.clock import WallClock
 from bench.evaluate import Group, OneProcess, evaluate
 from bench.events import Recorder
@@ -34,6 +36,8 @@ from bench.workloads.base import Workload, digest
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+    from bench.transports.mpi import MPITransport
 
 Progress = Callable[[int, float, Tensor], None]
 """Told (step, seconds since the start, last loss) after each step of worker 0."""
@@ -91,20 +95,12 @@ def _measured(cell: Cell, folder: Path, started: float, world: MPI.Comm, progres
 
     device, device_text = choose_device(cell.device, world)
     workload = cell.workload.settings.build(device, cell.workers)
-    clock = WallClock(spin=cell.poll == "spin")
-    kernel = Kernel(clock)
-    transport: mpi.MPITransport
-    if cell.transport == "horovod":
-        from bench.transports.horovod import HorovodTransport
-
-        transport = HorovodTransport(world, cell.workers, kernel, clock)
-    else:
-        transport = mpi.MPITransport(world, cell.workers, kernel, clock)
+    transport = open_transport(cell.transport, world, cell.workers, spin=cell.poll == "spin")
     rank = transport.rank
     handle = RankHandle(
         transport,
         workload,
-        Recorder(cell.run_id, rank, kernel.now),
+        Recorder(cell.run_id, rank, transport.kernel.now),
         seed=cell.seed,
         optimizer=default_optimizer(cell, workload),
         evaluated_model=cell.algorithm.evaluated_model,
@@ -115,23 +111,59 @@ def _measured(cell: Cell, folder: Path, started: float, world: MPI.Comm, progres
     )
     warm_up(workload, handle, cell)
     transport.warm_up(workload.parameters, workload.dtype)
+    fail = _end_of_all(folder, world)
+    clocks = run_segment(cell.algorithm, cell.workload.budget, handle, transport, world, cell.timeout_s, fail)
+    group = mpi.MPIGroup(world, cell.workers)
+    extra = {"mpi": mpi.library(), "mpi_thread_multiple": mpi.thread_multiple(), **transport.facts()}
+    verdict = finish(cell, workload, [handle], group, folder, clocks, started, device_text, extra)
+    transport.close()
+    return verdict
+
+
+def open_transport(name: str, world: MPI.Comm, workers: int, *, spin: bool = False) -> MPITransport:
+    """This rank's end of the wire, with a kernel on a wall clock; collective over `world`, the ranks of the run."""
+    from bench.transports.mpi import MPITransport
+
+    clock = WallClock(spin=spin)
+    if name == "horovod":
+        from bench.transports.horovod import HorovodTransport
+
+        return HorovodTransport(world, workers, Kernel(clock), clock)
+    return MPITransport(world, workers, Kernel(clock), clock)
+
+
+def run_segment(
+    algorithm: Algorithm,
+    budget: Budget,
+    handle: RankHandle,
+    transport: MPITransport,
+    world: MPI.Comm,
+    timeout_s: float,
+    fail: Callable[[str], None],
+) -> Clocks:
+    """Run the algorithm on this rank to the end of its budget, from a common start, under a watchdog.
+
+    Args:
+        fail: see `Watchdog`.
+
+    Raises:
+        TaskFailed: this rank raised.
+    """
+    from bench.transports import mpi
+
+    kernel = transport.kernel
     channel = mpi.WatchdogChannel(world) if mpi.thread_multiple() else None
-    offset_s, error_s = mpi.align_clocks(world, clock)
-    watchdog = Watchdog(transport, channel, cell.timeout_s, _end_of_all(folder, world))
-    task = kernel.start(handle.begin_segment(cell.algorithm, cell.workload.budget), rank=rank, name="main")
+    offset_s, error_s = mpi.align_clocks(world, transport.clock)
+    watchdog = Watchdog(transport, channel, timeout_s, fail)
+    task = kernel.start(handle.begin_segment(algorithm, budget), rank=handle.rank, name="main")
     kernel.run(task.done)
     kernel.cancel_all()
     world.Barrier()
     watchdog.stop()
     if channel is not None:
         channel.close()
-    group = mpi.MPIGroup(world, cell.workers)
     offsets = [abs(t) for t in world.allgather(offset_s)]
-    clocks = Clocks(max(offsets), max(world.allgather(error_s)))
-    extra = {"mpi": mpi.library(), "mpi_thread_multiple": mpi.thread_multiple(), **transport.facts()}
-    verdict = finish(cell, workload, [handle], group, folder, clocks, started, device_text, extra)
-    transport.close()
-    return verdict
+    return Clocks(max(offsets), max(world.allgather(error_s)))
 
 
 def default_optimizer(cell: Cell, workload: Workload) -> OptimizerSettings:

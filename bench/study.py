@@ -81,14 +81,15 @@ class StudyTable:
                 raise ValueError(f"{name} names something twice: {list(values)}")
         if min(self.workers) < 1:
             raise ValueError(f"workers must be at least 1: got {min(self.workers)}")
-        if min(self.seeds) < 0:
-            raise ValueError(f"seeds must not be negative: got {min(self.seeds)}")
+        for seed in self.seeds:
+            if not 0 <= seed < 1 << 63:
+                raise ValueError(f"seeds must lie in 0..2^63-1: got {seed}")
         if not self.timeout_s > 0:
             raise ValueError(f"timeout_s must be > 0: got {self.timeout_s}")
-        if self.bucket_MiB < 0:
-            raise ValueError(f"bucket_MiB must be >= 0 (0 switches buckets off): got {self.bucket_MiB}")
-        if not self.name or any(c in self.name for c in "/\\\0 "):
-            raise ValueError(f"name must be usable as a file name, without spaces: got {self.name!r}")
+        if not 0 <= self.bucket_MiB < math.inf:
+            raise ValueError(f"bucket_MiB must be finite and >= 0 (0 switches buckets off): got {self.bucket_MiB}")
+        if not _is_file_name(self.name):
+            raise ValueError(f"name must be usable as a file name, short and without spaces: got {show(self.name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,8 +272,8 @@ def _algorithm(
     entry = dict(entry)
     name = _name(entry, algorithm_names(), "algorithm", where)
     label = convert(entry.pop("label", name), str, f"{where}.label")
-    if not label or any(c in label for c in "/\\\0 "):
-        raise StudyError(f"{where}.label: must be usable as a file name, without spaces: got {label!r}")
+    if not _is_file_name(label):
+        raise StudyError(f"{where}.label: must be usable as a file name, short and without spaces: got {show(label)}")
     transports = convert(entry.pop("transports", ()), tuple[Transport, ...], f"{where}.transports")
     for transport in transports:
         if transport not in table.transports:
@@ -297,6 +298,12 @@ def _name(entry: dict[str, Any], known: Any, what: str, where: str) -> str:
     return name
 
 
+def _is_file_name(name: str) -> bool:
+    """Whether a study or label may be called so: it becomes part of file names and run ids, which white space parts."""
+    printable = name.isprintable() and not any(c in "/\\" or c.isspace() for c in name)
+    return printable and name not in ("", ".", "..") and len(name.encode()) <= 100
+
+
 def _no_twins(names: list[str], where: str, remedy: str) -> None:
     for name in names:
         if names.count(name) > 1:
@@ -308,6 +315,13 @@ def _check_cells(study: Study, where: str) -> None:
     cells = list(study.cells())
     if not cells:
         raise StudyError(f"{where}: no run is left (transports and workloads of the algorithms exclude each other)")
+    most = max(cell.ranks for cell in cells)
+    for i, link in enumerate(study.table.network.link):
+        if max(link.src, link.dst) >= most:
+            raise StudyError(
+                f"{where}.network.link[{i}]: no run has a rank {max(link.src, link.dst)} (ranks are 0..{most - 1}, "
+                "a server comes after the workers)"
+            )
     for cell in cells:
         place = f"{where}: {cell.entry.label} on {cell.transport} with {cell.workers} workers"
         lacking = cell.algorithm.needs - CAN[cell.transport]

@@ -195,7 +195,7 @@ def _answer(
         "headline": words.headline(verdict, of(asked)),
         "clear": verdict.clear,
         "tiles": words.tiles(verdict, of(asked)),
-        "sure": words.how_sure(verdict),
+        "sure": words.how_sure(verdict, of(asked)),
         "others": [
             (words.TRANSPORTS.get(t, t), t == "simulated", words.headline(v, of(t)))
             for t, v in verdicts.items()
@@ -263,12 +263,13 @@ def _reason(run: Mapping[str, Any]) -> str:
     """Why a run is no result, in one line."""
     if run["status"] == "diverged":
         return f"a loss was not finite at {words.seconds(float(run['diverged_at_s']))}"
-    text = str((run["error"] if run["status"] == "crashed" else run["verdict"]) or "no reason was recorded")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    verdict = [line.strip() for line in str(run["verdict"]).splitlines() if line.strip()]
     if run["status"] == "crashed":
-        return lines[-1]
-    broken = [part for line in lines for part in line.split("; ") if re.search(r"fail|not ok", part, flags=re.I)]
-    return broken[0] if broken else lines[0]
+        error = [line.strip() for line in str(run["error"]).splitlines() if line.strip()]
+        return ": ".join(dict.fromkeys([*verdict[:1], *error[-1:]])) or "no reason was recorded"
+    parts = [part for line in verdict for part in line.split("; ")]
+    broken = [part for part in parts if re.search(r"\bNO\b|fail", part)]
+    return "; ".join(broken) or "; ".join(parts) or "no reason was recorded"
 
 
 def _bad(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -321,6 +322,7 @@ def _runs(runs: pd.DataFrame) -> list[dict[str, Any]]:
                         ("settings", "algorithm"),
                         ("workload_settings", "workload"),
                         ("network", "network model"),
+                        ("provenance", "provenance"),
                     )
                     if _nested(run[name])
                 ],
@@ -356,13 +358,13 @@ def _pairs(value: Any) -> Any:
 
 
 def _provenance(runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Runs with the same study, budget and provenance together."""
+    """What the runs of a study have in common; what differs between them stands with each run."""
     found = []
-    for (study, text), group in runs.groupby(["study", "provenance"], sort=True):
-        pairs = _nested(str(text))
-        commands = [
-            value for key, value in pairs if key in ("command", "command_line", "argv") and isinstance(value, str)
-        ]
+    for study, group in runs.groupby("study", sort=True):
+        each = [dict(_nested(str(text))) for text in group["provenance"]]
+        same = [(key, value) for key, value in each[0].items() if all(one.get(key) == value for one in each)]
+        differs = sorted({key for one in each for key in one} - {key for key, _ in same})
+        commands = sorted({str(one[key]) for one in each for key in ("command", "command_line", "argv") if key in one})
         budgets = sorted(
             {
                 f"{words.number(limit)} s" if not math.isnan(limit) else f"{int(steps)} steps"
@@ -378,9 +380,10 @@ def _provenance(runs: pd.DataFrame) -> list[dict[str, Any]]:
                 "budget": words.listed(budgets if len(budgets) < 5 else [budgets[0], "...", budgets[-1]]),
                 "started": f"{group['started_utc'].min()} to {group['started_utc'].max()}",
                 "clock_error": words.number(float(group["clock_error_s"].max())),
-                "devices": words.listed(sorted(set(group["device"]))),
-                "command": commands[0] if commands else "",
-                "pairs": pairs,
+                "devices": words.listed(sorted(set(group["device"]) - {""})),
+                "commands": commands,
+                "pairs": same,
+                "differs": words.listed(differs),
             }
         )
     return found

@@ -140,6 +140,7 @@ NOTES = (
         "Each moment of a rank counts once, for the first of: computing a gradient; waiting (exposed communication); "
         "answering others; applying an update; else other. Waiting for slower workers: from this rank's own start of a "
         "collective until the last worker joined (in lock-step gossip: until the neighbour sent). The rest of the "
-        "waiting is transfer or an answer that took its time.",
+        "waiting is transfer or an answer that took its time. Other is what no row covers: drawing a batch, handing "
+        "work to a helper thread, writing records, waiting for a processor core that ranks share.",
     ),
 )

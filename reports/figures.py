@@ -20,10 +20,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from reports.style import LOOKS, PARTS, Look
-from reports.words import BYTES, number, percent, seconds
+from reports.words import BYTES, number, percent, seconds, short
 
 INK, MUTED, GRID, WARN = "#1b1b1f", "#5b6068", "#dfe2e6", "#b3261e"
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", WARN: "--bad"}
@@ -141,7 +141,7 @@ def curves(
     scale, axis_label = _scale(axis, axis_label, most)
     log_x = axis == "wire_nbytes" and bool(ends) and most > 25 * max(min(x for x, _ in ends.values()), 1e-9)
     levels = [float(v) for mean, _, _ in lines.values() for v in mean["heldout_loss"]] or [1.0]
-    log_y = min(levels) > 0 and max(levels) > 30 * min(levels)
+    log_y = min(levels) > 0 and max(levels) > 4 * min(levels)  # else the end, where it is decided, is flat
 
     with rc_context(_theme()):
         figure = _canvas(4.6, 3.2)
@@ -231,7 +231,7 @@ def _scale(axis: str, label: str, most: float) -> tuple[float, str]:
 
 def _limits(axes: Axes, low: float, high: float, log: bool) -> None:
     if log:
-        axes.set_ylim(low / 1.3, high * 1.3)
+        axes.set_ylim(low / 1.1, high * 1.1)
     else:
         margin = 0.06 * (high - low or abs(high) or 1)
         axes.set_ylim(low - margin, high + margin)
@@ -246,8 +246,13 @@ def _finish(axes: Axes) -> None:
             part.set_major_locator(MaxNLocator(5))
             part.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.6g}"))
         else:
+            low, high = part.get_view_interval()
+            subs = (
+                (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high < 15 * low else (1.0, 2.0, 5.0) if high < 100 * low else (1.0,)
+            )
+            part.set_major_locator(LogLocator(subs=subs))
+            part.set_minor_locator(NullLocator())
             part.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-            part.set_minor_formatter(FuncFormatter(lambda v, _: ""))
 
 
 def _labels_at_ends(
@@ -263,7 +268,7 @@ def _labels_at_ends(
     assert figure is not None
     box = axes.get_position()
     wide, tall = 72 * figure.get_size_inches()[0] * box.width, 72 * figure.get_size_inches()[1] * box.height  # points
-    widths = {k: (0.6 * size * len(k) + 10) / wide for k in ends}
+    widths = {k: (0.6 * size * len(short(k)) + 10) / wide for k in ends}
     room = max(1 - max(widths.values(), default=0), 0.3)
     if ends and log_x:
         lowest = min(x for x, _ in ends.values()) / 4
@@ -282,7 +287,7 @@ def _labels_at_ends(
             if abs(at - y) > 0.4 * height or left - x > 12 / wide:
                 axes.plot([x, left - 2 / wide], [y, at], transform=axes.transAxes, color=colour, linewidth=0.5)
             axes.text(
-                left, at, label, transform=axes.transAxes, color=colour, fontsize=size, fontweight="bold",
+                left, at, short(label), transform=axes.transAxes, color=colour, fontsize=size, fontweight="bold",
                 verticalalignment="center_baseline",
             )  # fmt: skip
     return room if ends else 1.0
@@ -371,7 +376,7 @@ def time_to_target(
         return None
     with rc_context(_theme()):
         figure = _canvas(4.6, 0.5 + 0.27 * len(rows))
-        left = min(0.42, (0.6 * SIZE * rows["label"].str.len().max() + 10) / (4.6 * 72))
+        left = min(0.42, (0.6 * SIZE * rows["label"].map(short).str.len().max() + 10) / (4.6 * 72))
         bottom = 0.4 / (0.5 + 0.27 * len(rows))
         axes = figure.add_axes((left, bottom, 0.98 - left, 0.97 - bottom))
         most = float(table["time_to_target_s"].max())
@@ -396,7 +401,7 @@ def time_to_target(
                 verticalalignment="center_baseline", color=INK if not missed else WARN,
             )  # fmt: skip
             said.append(f"{row['label']}: {note} (n={row['seeds']})")
-        axes.set_yticks(range(len(rows)), list(rows["label"]))
+        axes.set_yticks(range(len(rows)), [short(label) for label in rows["label"]])
         for tick, label in zip(axes.get_yticklabels(), rows["label"], strict=True):
             tick.set_color(looks[label].light)
             tick.set_fontweight("bold")
@@ -433,7 +438,7 @@ def staleness(name: str, label: str, histogram: pd.DataFrame, most: int, look: L
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f} %"))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel("staleness [writes]")
-        axes.text(0, 1.06, label, transform=axes.transAxes, fontweight="bold", color=look.light)
+        axes.text(0, 1.06, short(label), transform=axes.transAxes, fontweight="bold", color=look.light)
         axes.text(1, 1.06, f"mean {number(mean, 2)}, p95 {p95}", transform=axes.transAxes, ha="right", color=MUTED)
         sns.despine(ax=axes)
         axes.set_axisbelow(True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -59,6 +59,8 @@ OWN = {
 def looks(algorithms: Iterable[tuple[str, str]]) -> dict[str, Look]:
     """Label -> look. An algorithm's plainest label gets the algorithm's own look, all others the next free one.
 
+    When all colours are taken they come again with another line and marker.
+
     Args:
         algorithms: (label, algorithm) pairs.
 
@@ -73,11 +75,17 @@ def looks(algorithms: Iterable[tuple[str, str]]) -> dict[str, Look]:
         number = OWN.get(algorithm)
         if number is not None and number not in taken.values():
             taken[label] = number
-    free = [look.number for look in LOOKS if look.number not in taken.values()] or [look.number for look in LOOKS[1:]]
+    given = {label: LOOKS[number] for label, number in taken.items()}
+    free = [look for look in LOOKS if look.number not in taken.values()]
     others = [label for label, _ in pairs if label not in taken]
     for i, label in enumerate(others):
-        taken[label] = free[i % len(free)]
-    return {label: LOOKS[number] for label, number in sorted(taken.items())}
+        again = i - len(free)
+        if again < 0:
+            given[label] = free[i]
+        else:
+            colour, line = LOOKS[1 + again % 9], LOOKS[(4 + again + again // 9) % 10]
+            given[label] = replace(colour, dash=line.dash, svg_dash=line.svg_dash, marker=line.marker)
+    return dict(sorted(given.items()))
 
 
 # Where the time went: (column of analysis.timing.time_split, words, fill, hatch, colour of numbers on it).
@@ -89,5 +97,5 @@ PARTS = (
     ("serve_s", "answering others", "#7fb7a3", "..", "#101014"),
     ("apply_s", "applying updates", "#17a398", "", "#101014"),
     ("idle_s", "idle (server)", "#ccd2da", "", "#101014"),
-    ("other_s", "other (data, records, harness)", "#99a3b0", "", "#101014"),
+    ("other_s", "other (data, harness, sharing cores)", "#99a3b0", "", "#101014"),
 )

@@ -44,6 +44,18 @@ def seconds(value: float) -> str:
     return f"{number(value)}\u00a0s"  # a line must not break between number and unit
 
 
+def short(name: str, most: int = 24) -> str:
+    """A name that fits beside a line, its middle left out if it is long.
+
+    Example:
+        >>> short("easgd"), short("diloco period=100 outer=0.7 nesterov")
+        ('easgd', 'diloco perio….7 nesterov')
+    """
+    if len(name) <= most:
+        return name
+    return name[: most // 2] + "…" + name[len(name) - (most - most // 2 - 1) :]
+
+
 def nbytes(value: float) -> str:
     """Bytes as text, decimal units.
 
@@ -89,8 +101,12 @@ def plural(n: int, word: str) -> str:
     return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
 
-def how_sure(verdict: Verdict) -> list[str]:
-    """Sentences that say what the runs show and what they do not, and by which rule."""
+def how_sure(verdict: Verdict, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Sentences that say what the runs show and what they do not, and by which rule.
+
+    Args:
+        rows: label -> row of the summary.
+    """
     if verdict.best is None:
         return []
     first, rest = verdict.best, verdict.claims
@@ -105,6 +121,12 @@ def how_sure(verdict: Verdict) -> list[str]:
     open_claims = [claim for claim in rest if not claim.shown]
     for reason, names in _by_reason(open_claims).items():
         sentences.append(f"Not shown: that {first} is {better} than {listed(names)}, because {reason}.")
+    step, time = rows[first]["target_resolution_s"], rows[first]["time_to_target_s"]
+    if verdict.criterion == "time_to_target_s" and open_claims and step > 0.2 * time:
+        sentences.append(
+            f"The model was looked at only every {seconds(step)}, which is coarse against {seconds(time)} to the "
+            "target: more snapshots, or a harder target, would tell more."
+        )
     odds = {round(1 / claim.chance) for claim in shown if not math.isnan(claim.chance)}
     if odds and min(odds) < 20:
         few = min(min(c.n_better, c.n_worse) for c in shown)
@@ -182,6 +204,9 @@ def tiles(verdict: Verdict, rows: Mapping[str, Mapping[str, Any]]) -> list[dict[
         else:
             value = f"{percent(abs(mean))} {less if mean >= 0 else more}"
             note = _between(at_least, at_most, less, more)
+            claim = verdict.against(base["label"] if verdict.best == rival["label"] else rival["label"])
+            if column == "time_to_target_s" and not (claim and claim.shown):
+                value, note = "no difference shown", f"on average {value}; {note}"
         found.append({"title": title, "value": value, "note": note})
     mean = rival["final_heldout_loss"] - base["final_heldout_loss"]
     low = rival["final_heldout_loss_low"] - base["final_heldout_loss_high"]

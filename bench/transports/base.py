@@ -66,6 +66,10 @@ class Alone(IntEnum):
     EVERYWHERE = 2  # nor on any other worker, at the same call
 
 
+class LabelMismatch(Exception):
+    """Workers joined different collectives (rule 5)."""
+
+
 OnReady = Callable[[int], None]
 Evaluate = Callable[[Tensor, OnReady | None], Tensor]
 """evaluate(x, on_ready) -> loss: runs the workload's gradient at x into a buffer that the caller holds."""
@@ -103,7 +107,11 @@ class Transport(Protocol):
         ...
 
     async def allreduce_mean(self, v: Tensor, label: str, *, alone: Alone) -> Reduced:
-        """Replace v by its mean over the workers."""
+        """Replace v by its mean over the workers; whole numbers are rounded down.
+
+        Raises:
+            LabelMismatch: the workers joined with different labels, lengths or types.
+        """
         ...
 
     async def agree(self, value: float, *, alone: Alone) -> float:
@@ -169,6 +177,22 @@ def check_tag(tag: str) -> None:
     """Raise ValueError if a tag does not fit the header."""
     if not 0 < len(tag.encode()) <= TAG_LIMIT:
         raise ValueError(f"tag must have 1 to {TAG_LIMIT} bytes: got {tag!r} ({len(tag.encode())})")
+
+
+def describe(calls: Sequence[tuple[str, int, torch.dtype | None]]) -> str:
+    """What each worker joined, (label, length, type) by rank, for the message of a `LabelMismatch`.
+
+    A type of None is an agreement, which has no vector.
+    """
+    return ", ".join(
+        f"rank {rank} {label!r}{'' if dtype is None else f' [{length}] {dtype}'}"
+        for rank, (label, length, dtype) in enumerate(calls)
+    )
+
+
+def divide_(total: Tensor, size: int) -> None:
+    """total <- total / size, rounded down if whole numbers."""
+    total.div_(size, rounding_mode=None if total.is_floating_point() else "floor")
 
 
 def wire_dtype(dtype: torch.dtype) -> torch.dtype:

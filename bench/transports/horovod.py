@@ -17,8 +17,8 @@ from torch import Tensor
 
 from bench.clock import WallClock
 from bench.kernel import Future, Kernel, Wait
-from bench.transports.base import Reduced, wire_dtype
-from bench.transports.mpi import MPITransport
+from bench.transports.base import Reduced, divide_, wire_dtype
+from bench.transports.mpi import Collective, MPITransport
 
 import horovod.torch as hvd  # isort: skip  # after mpi4py
 
@@ -38,17 +38,21 @@ class HorovodTransport(MPITransport):
         """Begin to replace v by its mean; Horovod's own thread moves the bytes, `poll` notices the end."""
         t0 = self.kernel.now()
         staged = v if on_wire(v) else v.to(wire_dtype(v.dtype)).contiguous()
-        codes, check = self._start_check(label, v.numel())
-        handle = hvd.allreduce_async_(staged, op=hvd.Average, name=f"{label}.{self._collective_count}")
+        check = self._start_check(label, v)
+        floating = staged.is_floating_point()  # Horovod would scale whole numbers by a rounded 1/n
+        op = hvd.Average if floating else hvd.Sum
+        handle = hvd.allreduce_async_(staged, op=op, name=f"{label}.{self._collective_count}")
         future: Future[Reduced] = Future(Wait("allreduce", label))
 
         def end() -> None:
             hvd.synchronize(handle)
+            if not floating:
+                divide_(staged, self.size)
             if staged is not v:
                 v.copy_(staged)
             future.set(Reduced(t0, self.kernel.now(), v.numel()))
 
-        self._add_collective(label, _Handle(handle), check, codes, end, future)
+        self._collectives.append(Collective(_Handle(handle), check, end, future))
         return future
 
     def _allreduce_here(self, v: Tensor, label: str) -> Future[Reduced]:

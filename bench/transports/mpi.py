@@ -9,8 +9,9 @@ Order. Every rank starts collectives in the same order. Were it otherwise, this 
     1. rank 0 starts A then B, rank 1 starts B then A, on one communicator;
     2. MPI matches rank 0's A with rank 1's B;
     3. if the lengths agree, both get a wrong sum and nobody notices.
-So next to each collective a tiny one compares a digest of (label, number, length), and a mismatch is an error that
-names ranks and labels. Within a gradient the buckets have one order by construction.
+So before the result of a collective is waited for, a tiny one compares a digest of (label, number, type) and the
+length, and a mismatch is an error that names ranks and labels. Within a gradient the buckets have one order by
+construction.
 """
 
 from __future__ import annotations
@@ -40,8 +41,11 @@ from bench.transports.base import (
     Computed,
     Envelope,
     Evaluate,
+    LabelMismatch,
     ReadyBuckets,
     Reduced,
+    describe,
+    divide_,
     wire_dtype,
 )
 
@@ -55,10 +59,6 @@ DTYPES = (
 CODE_OF = {dtype: code for code, dtype in enumerate(DTYPES)}
 BURST = 64
 """Most messages taken in one turn from whoever MPI offers first; after such a burst every source gets its turn."""
-
-
-class LabelMismatch(Exception):
-    """Workers joined different collectives (rule 5)."""
 
 
 @dataclass(slots=True)
@@ -75,16 +75,26 @@ class _Request(Protocol):
     def Wait(self) -> Any: ...
 
 
-@dataclass(slots=True)
-class _Collective:
-    """A collective under way: its request, the digest's request, and what to do at the end."""
+@dataclass(slots=True, eq=False)
+class Collective:
+    """A collective under way: its request, its check, and what to do at the end."""
 
-    label: str
     data: _Request
-    check: MPI.Request
-    codes: NDArray[np.int64]
+    check: _Check
     end: Callable[[], None]
     future: Future[Any]
+    checked: bool = False  # all workers joined the same one
+
+
+@dataclass(slots=True, eq=False)
+class _Check:
+    """The tiny all-reduce that tells whether all workers joined the same collective; `call` is what this one joined."""
+
+    number: int
+    call: tuple[str, int, torch.dtype]
+    blocking: bool
+    codes: NDArray[np.int64]
+    request: MPI.Request
 
 
 class MPITransport:
@@ -107,20 +117,23 @@ class MPITransport:
         is_worker = workers != MPI.COMM_NULL
         self.checks = workers.Dup() if is_worker else MPI.COMM_NULL  # digests
         self.agreements = workers.Dup() if is_worker else MPI.COMM_NULL
+        self.disputes = workers.Dup() if is_worker else MPI.COMM_NULL  # who joined what, after a mismatch
         self.computing = False  # read by the watchdog
         self._receive: Callable[[Envelope], None]
         self._status = MPI.Status()
         self._sends: list[tuple[MPI.Request, Any, Callable[[], None]]] = []
         self._arriving: dict[int, deque[_Arriving]] = {src: deque() for src in range(self.ranks)}
         self._arriving_count = 0
-        self._collectives: list[_Collective] = []
+        self._collectives: list[Collective] = []
+        self._lost: list[Collective] = []  # mismatched ones: never completed, but their buffers are MPI's for good
         self._collective_count = 0
         self._conditions: list[tuple[Callable[[], bool], Callable[[], None]]] = []  # (is it true now, what to do then)
         self._sent_to = np.zeros(self.ranks, dtype=np.int64)
         self._received_from = np.zeros(self.ranks, dtype=np.int64)
         self._helper: _Helper | None = None
-        self._ready: deque[int] = deque()  # buckets that the helper thread has finished
-        self._launch_ready: Callable[[int], None] | None = None
+        self._aside = 0  # evaluations in the helper thread's hands
+        # Buckets that the helper thread has finished: how to reduce them, and which they are.
+        self._ready: deque[tuple[Callable[[int], None], int]] = deque()
         kernel.add_poller(self.poll)
 
     # -- point to point ----------------------------------------------------------------------------------------------
@@ -160,8 +173,9 @@ class MPITransport:
         progressed = self._poll_arrivals()
         if self._sends:
             progressed |= self._poll_sends()
-        if self._ready and self._launch_ready is not None:
-            self._launch_ready(self._ready.popleft())
+        if self._ready:
+            launch, b = self._ready.popleft()
+            launch(b)
             progressed = True
         if self._collectives:
             progressed |= self._poll_collectives()
@@ -245,11 +259,13 @@ class MPITransport:
     async def _compute_aside(self, evaluate: Callable[[], Tensor]) -> Computed:
         if self._helper is None:
             self._helper = _Helper(self.kernel, self.clock)
+        self._aside += 1
         self.computing = True
         try:
             return await self._helper.submit(evaluate)
         finally:
-            self.computing = False
+            self._aside -= 1
+            self.computing = self._aside > 0
 
     # -- collectives -------------------------------------------------------------------------------------------------
 
@@ -257,7 +273,8 @@ class MPITransport:
         self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: Alone
     ) -> tuple[Computed, list[Reduced]]:
         if self.size == 1:
-            return await self.compute(evaluate, x, alone=alone), [Reduced(0.0, 0.0, 0)]
+            computed = await self.compute(evaluate, x, alone=alone)
+            return computed, [Reduced(computed.t1_s, computed.t1_s, out.numel())]
         reduced: list[Future[Reduced]] = []
         last = len(buckets) - 1
 
@@ -282,15 +299,15 @@ class MPITransport:
                 self._finish_here(entry)
         else:
             copy = x.clone()
-            self._launch_ready = launch
-            computed = await self._compute_aside(lambda: evaluate(copy, ReadyBuckets(buckets, self._bucket_ready)))
-            while self._ready:
-                launch(self._ready.popleft())
-            self._launch_ready = None
+            ready = ReadyBuckets(buckets, lambda b: self._bucket_ready(launch, b))
+            computed = await self._compute_aside(lambda: evaluate(copy, ready))
+            while len(reduced) < len(buckets):  # all are ready by now
+                launch_next, b = self._ready.popleft()
+                launch_next(b)
         return computed, [await future for future in reduced]
 
-    def _bucket_ready(self, b: int) -> None:
-        self._ready.append(b)  # in the helper thread; the main thread talks to MPI
+    def _bucket_ready(self, launch: Callable[[int], None], b: int) -> None:
+        self._ready.append((launch, b))  # in the helper thread; the main thread talks to MPI
         self.clock.wake()
 
     async def allreduce_mean(self, v: Tensor, label: str, *, alone: Alone) -> Reduced:
@@ -308,7 +325,7 @@ class MPITransport:
         """Begin to replace v by its mean; driven by `poll`."""
         t0 = self.kernel.now()
         staged = to_wire(v)
-        codes, check = self._start_check(label, v.numel())
+        check = self._start_check(label, v)
         request = self.workers.Iallreduce(MPI.IN_PLACE, as_array(staged))
         future: Future[Reduced] = Future(Wait("allreduce", label))
 
@@ -316,37 +333,23 @@ class MPITransport:
             from_wire(staged, v, self.size)
             future.set(Reduced(t0, self.kernel.now(), v.numel()))
 
-        self._add_collective(label, request, check, codes, end, future)
+        self._collectives.append(Collective(request, check, end, future))
         return future
-
-    def _add_collective(
-        self,
-        label: str,
-        data: _Request,
-        check: MPI.Request,
-        codes: NDArray[np.int64],
-        end: Callable[[], None],
-        future: Future[Any],
-    ) -> None:
-        self._collectives.append(_Collective(label, data, check, codes, end, future))
 
     def _allreduce_here(self, v: Tensor, label: str) -> Future[Reduced]:
         """The same by MPI's blocking all-reduce, which was seen 2 to 3 times as fast as its non-blocking one."""
         t0 = self.kernel.now()
         staged = to_wire(v)
-        codes, check = self._start_check(label, v.numel())
+        check = self._start_check(label, v, blocking=True)
         future: Future[Reduced] = Future(Wait("allreduce", label))
+        self.blocking = future.wait
         try:
-            self.blocking = future.wait
+            # The check first: with vectors of different lengths MPI may hang, or stop on some ranks only.
+            check.request.Wait()
+            self._verify(check)
             self.workers.Allreduce(MPI.IN_PLACE, as_array(staged))
-        except MPI.Exception:
-            check.Wait()
-            self._verify(label, codes)  # a truncation is almost always a mismatch: say which
-            raise
         finally:
             self.blocking = None
-        check.Wait()
-        self._verify(label, codes)
         from_wire(staged, v, self.size)
         future.set(Reduced(t0, self.kernel.now(), v.numel()))
         return future
@@ -354,48 +357,53 @@ class MPITransport:
     blocking: Wait | None = None
     """What the main thread blocks in, for the watchdog's table."""
 
-    def _start_check(self, label: str, length: int) -> tuple[NDArray[np.int64], MPI.Request]:
-        """Largest and smallest (label, number) digest and length over the workers, as one all-reduce of maxima."""
+    def _start_check(self, label: str, v: Tensor, *, blocking: bool = False) -> _Check:
+        """Largest and smallest digest and length over the workers, as one all-reduce of maxima."""
         self._collective_count += 1
-        digest = zlib.crc32(f"{label}#{self._collective_count}".encode())
-        codes = np.array([digest, -digest, length, -length], dtype=np.int64)
-        return codes, self.checks.Iallreduce(MPI.IN_PLACE, codes, op=MPI.MAX)
+        call = (label, v.numel(), v.dtype)
+        digest = zlib.crc32(f"{label}#{self._collective_count} {v.dtype} {blocking}".encode())
+        codes = np.array([digest, -digest, v.numel(), -v.numel()], dtype=np.int64)
+        return _Check(self._collective_count, call, blocking, codes, self.checks.Iallreduce(MPI.IN_PLACE, codes, op=MPI.MAX))
 
-    def _verify(self, label: str, codes: NDArray[np.int64]) -> None:
-        if codes[0] == -codes[1] and codes[2] == -codes[3]:
+    def _verify(self, check: _Check) -> None:
+        if check.codes[0] == -check.codes[1] and check.codes[2] == -check.codes[3]:
             return
         # All workers see the same maxima, so all arrive here and can ask each other.
-        labels = self.checks.allgather(label)
-        names = ", ".join(f"rank {rank} {other!r}" for rank, other in enumerate(labels))
-        lengths = "" if codes[2] == -codes[3] else f"; lengths from {-codes[3]} to {codes[2]}"
-        raise LabelMismatch(f"workers joined different collectives: {names}{lengths}")
+        calls, blocking = zip(*self.disputes.allgather((check.call, check.blocking)), strict=True)
+        # MPI matches a blocking collective with blocking ones only; see `Alone`.
+        way = "" if len(set(blocking)) == 1 else f"; blocking by rank: {', '.join(map(str, blocking))}"
+        raise LabelMismatch(f"workers joined different collectives as their number {check.number}: {describe(calls)}{way}")
 
     def _poll_collectives(self) -> bool:
-        left = []
-        for entry in self._collectives:
-            if entry.check.Test() and entry.data.Test():
-                self._end(entry)
-            else:
-                left.append(entry)
-        progressed = len(left) < len(self._collectives)
-        self._collectives = left
-        return progressed
+        before = len(self._collectives)
+        for entry in list(self._collectives):
+            if not entry.checked and entry.check.request.Test():
+                self._checked(entry)
+            if entry.checked and entry.data.Test():
+                self._collectives.remove(entry)
+                entry.end()
+        return len(self._collectives) < before
 
-    def _finish_here(self, entry: _Collective) -> None:
+    def _finish_here(self, entry: Collective) -> None:
         self.blocking = entry.future.wait
-        entry.data.Wait()
-        entry.check.Wait()
-        self.blocking = None
-        self._collectives.remove(entry)
-        self._end(entry)
-
-    def _end(self, entry: _Collective) -> None:
-        try:
-            self._verify(entry.label, entry.codes)
-        except LabelMismatch as error:
-            entry.future.fail(error)
-        else:
+        if not entry.checked:
+            entry.check.request.Wait()
+            self._checked(entry)
+        if entry.checked:
+            entry.data.Wait()
+            self._collectives.remove(entry)
             entry.end()
+        self.blocking = None
+
+    def _checked(self, entry: Collective) -> None:
+        """The check is there: go on to the data, which may never come after a mismatch."""
+        try:
+            self._verify(entry.check)
+            entry.checked = True
+        except LabelMismatch as error:
+            self._collectives.remove(entry)
+            self._lost.append(entry)
+            entry.future.fail(error)
 
     async def agree(self, value: float, *, alone: Alone) -> float:
         values = np.array([value])
@@ -420,26 +428,29 @@ class MPITransport:
         return bool(met)
 
     def returned(self) -> Future[None]:
-        future: Future[None] = Future(Wait("all workers to return"))
-        self._conditions.append((self.control.Ibarrier().Test, lambda: future.set(None)))
+        return self._condition(self.control.Ibarrier().Test, "all workers to return")
+
+    def _condition(self, met: Callable[[], bool], what: str) -> Future[None]:
+        """A future that is done as soon as `met()` is seen to be true."""
+        future: Future[None] = Future(Wait(what))
+        self._conditions.append((met, lambda: future.set(None)))
         return future
 
     async def drain(self) -> None:
-        # 1. Everybody has returned, so nobody asks any more. 2. Tell every rank how many messages were sent to it.
-        # 3. Wait for as many as were announced, for our own sends and for collectives.
-        expected = np.zeros(self.ranks, dtype=np.int64)
-        told: Future[None] = Future(Wait("message counts"))
-        sent = self._sent_to.copy()
-        self._conditions.append((self.control.Ialltoall(sent, expected).Test, lambda: told.set(None)))
-        await told
-        landed: Future[None] = Future(Wait("messages under way"))
-        self._conditions.append(
-            (
+        # 1. Tell every rank how many messages were sent to it. 2. Wait for as many as were announced, for our own sends
+        # and for collectives. 3. What landed may have been a request, so that its answer is under way now: once more,
+        # until nobody has sent anything since the counts.
+        expected, sent = np.zeros(self.ranks, dtype=np.int64), self._sent_to.copy()
+        more = np.ones(1, dtype=np.int64)
+        while more[0]:
+            sent[:] = self._sent_to
+            await self._condition(self.control.Ialltoall(sent, expected).Test, "message counts")
+            await self._condition(
                 lambda: not (self._sends or self._collectives or (self._received_from < expected).any()),
-                lambda: landed.set(None),
+                "messages under way",
             )
-        )
-        await landed
+            more[0] = (self._sent_to != sent).any()
+            await self._condition(self.control.Iallreduce(MPI.IN_PLACE, more, op=MPI.MAX).Test, "message counts")
 
     def facts(self) -> dict[str, Any]:
         """What the report should know of this transport."""
@@ -459,7 +470,7 @@ class MPITransport:
         """Give the communicators back; collective over the ranks of the run."""
         if self._helper is not None:
             self._helper.stop()
-        for comm in (self.agreements, self.checks, self.workers, self.control, self.wires):
+        for comm in (self.disputes, self.agreements, self.checks, self.workers, self.control, self.wires):
             if comm != MPI.COMM_NULL:
                 comm.Free()
 
@@ -527,7 +538,7 @@ def to_wire(v: Tensor) -> Tensor:
 
 def from_wire(staged: Tensor, v: Tensor, size: int) -> None:
     """v <- staged / size."""
-    staged.div_(size)
+    divide_(staged, size)
     if staged is not v:
         v.copy_(staged)
 

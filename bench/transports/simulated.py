@@ -13,14 +13,22 @@ from torch import Tensor
 
 from bench.cluster import HEADER_NBYTES, Compute, Network
 from bench.kernel import Future, Kernel, Wait
-from bench.transports.base import CONTROL, Alone, Bucket, Computed, Envelope, Evaluate, Reduced
+from bench.transports.base import (
+    CONTROL,
+    Alone,
+    Bucket,
+    Computed,
+    Envelope,
+    Evaluate,
+    LabelMismatch,
+    Reduced,
+    describe,
+    divide_,
+    wire_dtype,
+)
 
 FORWARD_SHARE = 1 / 3
 """Share of a gradient's time that is the forward pass: a backward pass costs about twice as much."""
-
-
-class LabelMismatch(Exception):
-    """Workers joined different collectives (rule 5)."""
 
 
 @dataclass
@@ -117,13 +125,11 @@ class SimulatedWorld:
         members = [collective.joined[rank] for rank in range(self.size)]
         kinds = {(label, None if v is None else (v.numel(), v.dtype)) for label, v, _ in members}
         if len(kinds) > 1:
-            names = ", ".join(
-                f"rank {rank} {label!r}{'' if v is None else f' [{v.numel()}] {v.dtype}'}"
-                for rank, (label, v, _) in enumerate(members)
-            )
-            error = LabelMismatch(f"workers joined different collectives as their number {index + 1}: {names}")
+            calls = describe([(label, *((0, None) if v is None else (v.numel(), v.dtype))) for label, v, _ in members])
+            error = LabelMismatch(f"workers joined different collectives as their number {index + 1}: {calls}")
             for _, _, future in members:
                 future.fail(error)
+            self._landed(len(members))
             return
         vectors = [v for _, v, _ in members if v is not None]
         start_s = end_s = self.kernel.now()
@@ -164,10 +170,10 @@ class SimulatedWorld:
 
 def mean_(vectors: Sequence[Tensor]) -> None:
     """Replace each of n equal-shaped vectors by their mean, summed in rank order."""
-    total = vectors[0].clone()
+    total = vectors[0].to(wire_dtype(vectors[0].dtype), copy=True)
     for v in vectors[1:]:
         total += v
-    total /= len(vectors)
+    divide_(total, len(vectors))
     for v in vectors:
         v.copy_(total)
 

@@ -1,7 +1,7 @@
 """Writes a results folder whose every number has a closed form, through `bench.records`, without running anything.
 
-Five algorithms on four workers (EASGD with a server as fifth rank), three transports, some seeds, and the four ways a run
-can end. Steps are made of whole milliseconds, so that sums are exact. See `SCHEDULES` for what a step is made of.
+Five algorithms on four workers (EASGD with a server as fifth rank), three transports, some seeds, and the four ways a
+run can end. Steps are made of whole milliseconds, so that sums are exact. See `SCHEDULES` for what a step is made of.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def staleness_of(algorithm: str, step: int) -> int:
 
 def _event(rank: int, kind: str, step: int, t0_ms: float, t1_ms: float, **values: Any) -> dict[str, Any]:
     row: dict[str, Any] = dict(
-        rank=rank, kind=kind, step=step, t0_s=t0_ms / 1000, t1_s=t1_ms / 1000, nbytes=0, wire_nbytes=0, peer=-1, label="",
-        version_read=-1, version_applied=-1, staleness_updates=-1, loss=math.nan, mailbox_depth=-1,
+        rank=rank, kind=kind, step=step, t0_s=t0_ms / 1000, t1_s=t1_ms / 1000, nbytes=0, wire_nbytes=0, peer=-1,
+        label="", version_read=-1, version_applied=-1, staleness_updates=-1, loss=math.nan, mailbox_depth=-1,
     )  # fmt: skip
     return {**row, **values}
 
@@ -146,7 +146,9 @@ PROVENANCE = {
     "threads": 1,
 }
 
-VERDICT = "finite loss: ok; initial hash equal on all ranks: ok; bytes equal the closed form: ok; no dropped row: ok"
+VERDICT = (
+    "equal initial parameters: yes; no event row dropped: yes; bytes equal to the closed form: yes; finite loss: yes"
+)
 
 
 def write_run(
@@ -214,7 +216,8 @@ def write_run(
             dict(
                 run_id=run_id, study=study, label=label, algorithm=schedule.algorithm, transport=transport,
                 workload=workload, workers=WORKERS, ranks=ranks, seed=seed, simulated=transport == "simulated",
-                status=status, verdict=text if status == "failed" else VERDICT, error=text if status == "crashed" else "",
+                status=status, verdict={"failed": text, "crashed": "a rank was lost"}.get(status, VERDICT),
+                error=text if status == "crashed" else "",
                 diverged_at_s=0.5 * duration_s if diverged else math.nan, budget_s=duration_s, budget_steps=-1,
                 duration_s=math.nan if status == "crashed" else duration_s, wall_s=duration_s + 1, parameters=1000,
                 batch_size=BATCH, flops_per_sample=6000.0, steps=WORKERS * steps, samples=samples, nbytes=nbytes,
@@ -223,7 +226,7 @@ def write_run(
                 lockstep=schedule.lockstep, device="cpu", clock_offset_s=2e-6, clock_error_s=1e-6,
                 settings=json.dumps({"period": schedule.period}), workload_settings=json.dumps({"hidden": 32}),
                 network=json.dumps({"latency_s": 1e-5, "bandwidth_Bps": 1.25e8} if transport == "simulated" else {}),
-                provenance=json.dumps(PROVENANCE), started_utc="2026-11-20T10:00:00Z",
+                provenance=json.dumps({**PROVENANCE, "pids": {"0": 100 + seed}}), started_utc="2026-11-20T10:00:00Z",
             )
         ],
         run / "run.parquet",
@@ -241,9 +244,9 @@ def write_results(
 ) -> Path:
     """Write the whole folder: five algorithms, three transports, all seeds; and, if `bad`, the runs that went wrong.
 
-    Seed number k reaches the target k snapshots late. The runs that went wrong: `easgd-wild` diverged with its first seed
-    and was fine with its second; `local-sgd` over horovod crashed with its last seed; `d-psgd` over mpi failed a check
-    with its last seed; `ad-psgd-broken` crashed with every seed.
+    Seed number k reaches the target k snapshots late. The runs that went wrong: `easgd-wild` diverged with its first
+    seed and was fine with its second; `local-sgd` over horovod crashed with its last seed; `d-psgd` over mpi failed a
+    check with its last seed; `ad-psgd-broken` crashed with every seed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     by_label = {s.label: s for s in SCHEDULES}
@@ -258,7 +261,10 @@ def write_results(
                             f"Traceback (most recent call last):\nRuntimeError: rank 2 lost {EVIL}",
                         )
                     if bad and seed == seeds[-1] and (schedule.label, transport) == ("d-psgd", "mpi"):
-                        status, text = "failed", "bytes equal the closed form: FAILED, got 123, expected 124"
+                        status, text = (
+                            "failed",
+                            "equal step counts: yes; bytes equal to the closed form: NO (counted 123, expected 124)",
+                        )
                     write_run(
                         folder, schedule, transport, seed,
                         workload=workload, status=status, text=text, late=late, steps=steps,
@@ -266,7 +272,8 @@ def write_results(
         if bad:
             for late, seed in enumerate(seeds):
                 write_run(
-                    folder, by_label["easgd"], "mpi", seed, workload=workload, label="easgd-wild", late=late, steps=steps,
+                    folder, by_label["easgd"], "mpi", seed,
+                    workload=workload, label="easgd-wild", late=late, steps=steps,
                     status="diverged" if seed == seeds[0] else "completed",
                 )  # fmt: skip
                 write_run(

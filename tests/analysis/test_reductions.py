@@ -19,7 +19,7 @@ from analysis.targets import time_to_target
 from analysis.throughput import throughput
 from analysis.timing import PARTS, time_split
 from bench.records import Results, load
-from tests.support.synthetic import BATCH, PAYLOAD, SCHEDULES, WORKERS, write_results
+from tests.support.synthetic import BATCH, PAYLOAD, SCHEDULES, WORKERS, Schedule, write_results
 
 STEPS = 100
 
@@ -50,7 +50,7 @@ def test_doctests(module: str) -> None:
     assert doctest.testmod(importlib.import_module(f"analysis.{module}")).failed == 0
 
 
-# -- where the time went ----------------------------------------------------------------------------------------------
+# -- where the time went ---------------------------------------------------------------------------------------------
 
 
 def test_parts_add_up_to_the_duration_exactly(split: pd.DataFrame) -> None:
@@ -107,8 +107,8 @@ def _run(lockstep: bool = True, duration_s: float = 5.0) -> pd.DataFrame:
 
 
 NEIGHBOURS = _frame(
-    (0, "gradient", 0, 1, "", -1), (1, "gradient", 0, 3, "", -1), (0, "send", 1, 1.5, "x", 1), (1, "send", 3, 4, "x", 0),
-    (0, "wait", 1, 4, "x", 1), (1, "apply", 3, 5, "", -1), (0, "apply", 4, 5, "", -1),
+    (0, "gradient", 0, 1, "", -1), (0, "send", 1, 1.5, "x", 1), (0, "wait", 1, 4, "x", 1), (0, "apply", 4, 5, "", -1),
+    (1, "gradient", 0, 3, "", -1), (1, "send", 3, 4, "x", 0), (1, "apply", 3, 5, "", -1),
 )  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def test_rows_are_cut_at_the_duration_and_writing_records_is_no_communication() 
     assert split["exposed_comm_s"].tolist() == [0, 0]
 
 
-# -- rates and staleness ------------------------------------------------------------------------------------------------
+# -- rates and staleness ---------------------------------------------------------------------------------------------
 
 
 def test_rates_count_all_workers(runs: pd.DataFrame) -> None:
@@ -150,8 +150,8 @@ def test_rates_count_all_workers(runs: pd.DataFrame) -> None:
 def test_peak_finds_the_burst_and_loses_no_byte() -> None:
     runs = pd.DataFrame({"run_id": ["a"], "samples": [1], "nbytes": [0], "wire_nbytes": [0], "duration_s": [10.0]})
     events = pd.DataFrame(
-        {"run_id": "a", "kind": "send", "t0_s": [0.0, 3.02, 3.31], "t1_s": [10.0, 3.02, 3.31], "wire_nbytes": [10**6, 10**6, 1]}
-    )  # fmt: skip
+        {"t0_s": [0.0, 3.02, 3.31], "t1_s": [10.0, 3.02, 3.31], "wire_nbytes": [10**6, 10**6, 1]}
+    ).assign(run_id="a", kind="send")
     assert throughput(runs, events)["peak_wire_Gbit_per_s"].iloc[0] == pytest.approx((1e6 + 1e4) * 8e-9 / 0.1)
 
 
@@ -170,17 +170,15 @@ def test_histogram_adds_up(results: Results) -> None:
     assert (histogram.groupby("run_id")["gradients"].sum() == counted.sort_index()).all()
 
 
-# -- targets ----------------------------------------------------------------------------------------------------------
+# -- targets ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.label)
-def test_target_is_reached_at_the_planned_snapshot(runs: pd.DataFrame, schedule: object) -> None:
+def test_target_is_reached_at_the_planned_snapshot(runs: pd.DataFrame, schedule: Schedule) -> None:
     for late, seed in enumerate((0, 1)):
-        row = runs.loc[(schedule.label, "simulated", seed)] if "simulated" in schedule.reaches else None  # type: ignore[attr-defined]
-        if row is not None:
-            snapshot = schedule.reaches["simulated"] + late  # type: ignore[attr-defined]
-            assert row["time_to_target_s"] == pytest.approx(row["duration_s"] * snapshot / 20)
-            assert row["target_earliest_s"] == pytest.approx(row["duration_s"] * (snapshot - 1) / 20)
+        row, snapshot = runs.loc[(schedule.label, "simulated", seed)], schedule.reaches["simulated"] + late
+        assert row["time_to_target_s"] == pytest.approx(row["duration_s"] * snapshot / 20)
+        assert row["target_earliest_s"] == pytest.approx(row["duration_s"] * (snapshot - 1) / 20)
 
 
 def test_targets_at_the_edges() -> None:
@@ -201,11 +199,11 @@ def test_targets_at_the_edges() -> None:
     assert found["target_latest_s"].tolist()[1:3] == [math.inf, math.inf]
 
 
-# -- means over seeds ---------------------------------------------------------------------------------------------------
+# -- means over seeds ------------------------------------------------------------------------------------------------
 
 
 def test_two_runs_give_their_range(runs: pd.DataFrame, rows: pd.DataFrame) -> None:
-    row, times = rows.loc[("ad-psgd", "mpi")], runs.loc[("ad-psgd", "mpi"), "time_to_target_s"]
+    row, times = rows.loc[("ad-psgd", "mpi")], runs.sort_index().loc[("ad-psgd", "mpi"), "time_to_target_s"]
     assert row["time_to_target_s"] == pytest.approx(times.mean())
     assert (row["time_to_target_s_low"], row["time_to_target_s_high"]) == (times.min(), times.max())
     assert row["time_to_target_s_interval"] == "range of n=2"
@@ -242,7 +240,7 @@ def test_intervals() -> None:
     assert some.interval == "95 % BCa bootstrap, n=5"
 
 
-# -- claims -------------------------------------------------------------------------------------------------------------
+# -- claims ----------------------------------------------------------------------------------------------------------
 
 
 def _row(label: str, earliest: float, latest: float, n: int = 2, reached: int | None = None) -> dict[str, object]:
@@ -303,7 +301,7 @@ def test_saving_is_negative_if_more_is_needed() -> None:
     assert (mean, at_least, at_most) == (-0.5, -1.0, 0.0)
 
 
-# -- what is missing ------------------------------------------------------------------------------------------------------
+# -- what is missing -------------------------------------------------------------------------------------------------
 
 
 def test_missing_rank_and_curve_are_named(tmp_path: Path) -> None:

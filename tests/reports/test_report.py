@@ -1,0 +1,361 @@
+"""The page: its numbers, what it must not show, and that it needs nothing but itself."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from analysis.summary import summary
+from bench.records import Results, load
+from reports import cli
+from reports.build import build
+from reports.definitions import DEFINITIONS
+from reports.style import LOOKS, looks
+from tests.support.synthetic import EVIL, SCHEDULES, write_results, write_run
+
+STEPS = 20
+
+
+class Page(HTMLParser):
+    """Elements, ids, links, and the tables' cells of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.rows: list[list[tuple[dict[str, str], str]]] = []
+        self.texts: list[str] = []
+        self._hidden = self._cell = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.elements.append((tag, values))
+        self._hidden = tag in ("script", "style")
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append((values, ""))
+            self._cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden = False
+        if tag in ("td", "th"):
+            self._cell = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.texts.append(data)
+        if self._cell:
+            values, text = self.rows[-1][-1]
+            self.rows[-1][-1] = (values, f"{text} {data.strip()}".strip())
+
+    def values(self, name: str) -> list[str]:
+        return [values[name] for _, values in self.elements if name in values]
+
+    def row(self, label: str, transport: str) -> dict[str, tuple[dict[str, str], str]]:
+        """The row of the comparison table: column name -> (attributes, text)."""
+        cells = next(r for r in self.rows if r[0][1].startswith(f"{label} {transport}"))
+        return dict(zip(["label", "on", "n", *(d.name for d in DEFINITIONS)], cells, strict=False))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_results(tmp_path_factory.mktemp("results") / "demo", steps=STEPS)
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> Results:
+    return load(folder)
+
+
+@pytest.fixture(scope="module")
+def html(results: Results) -> str:
+    return build(results, sources=["demo"], studies={"demo": {"name": "synthetic"}})
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+@pytest.mark.parametrize("module", ["words", "style", "figures"])
+def test_doctests(module: str) -> None:
+    assert doctest.testmod(importlib.import_module(f"reports.{module}")).failed == 0
+
+
+# -- the page needs nothing but itself -------------------------------------------------------------------------------
+
+
+def test_nothing_is_fetched(html: str, page: Page) -> None:
+    links = page.values("src") + page.values("href") + page.values("xlink:href") + page.values("action")
+    assert {link for link in links if not link.startswith("#")} == {"data:,"}
+    assert not re.search(r"https?://|@import|url\((?!#)", html)
+    assert "default-src 'none'" in html  # and the browser is told so
+
+
+def test_ids_are_unique_and_every_reference_leads_somewhere(html: str, page: Page) -> None:
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    referred = {link[1:] for link in page.values("href") if link.startswith("#")} | set(
+        re.findall(r"url\(#([^)]+)\)", html)
+    )
+    referred |= {one for value in page.values("aria-labelledby") for one in value.split()}
+    assert referred <= set(ids)
+
+
+def test_figures_are_text_that_scales_and_say_their_numbers(html: str) -> None:
+    drawn = re.findall(r'<svg viewBox="[^"]*" role="img".*?</svg>', html, flags=re.S)
+    assert len(drawn) >= 9 + 3 + 4
+    for svg in drawn:
+        assert "<text" in svg and "<image" not in svg
+        assert not re.match(r"<svg[^>]* (width|height)=", svg)
+        described = re.search(r"<desc[^>]*>(.*?)</desc>", svg)
+        assert described and re.search(r"\d", described[1])
+    assert len(html) < 3_000_000
+
+
+def test_the_same_tables_give_the_same_bytes(html: str, folder: Path, tmp_path: Path) -> None:
+    script = (
+        "import json, pathlib, sys; from bench.records import load; from reports.build import build;"
+        "html = build(load(sys.argv[1]), sources=['demo'], studies={'demo': {'name': 'synthetic'}});"
+        "pathlib.Path(sys.argv[2]).write_bytes(html.encode())"
+    )
+    again = tmp_path / "again.html"
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", script, str(folder), str(again)], check=True, env=environment)
+    assert again.read_bytes() == html.encode()
+
+
+# -- its numbers -----------------------------------------------------------------------------------------------------
+
+
+def test_every_cell_equals_the_summary(results: Results, page: Page) -> None:
+    checked = 0
+    for row in summary(results).to_dict("records"):
+        title = {"mpi": "MPI", "horovod": "Horovod", "simulated": "simulator"}[row["transport"]]
+        cells = page.row(row["label"], title)
+        assert cells["n"][1] == str(row["seeds"])
+        for definition in DEFINITIONS if row["seeds"] else ():
+            shown = cells[definition.name][0]["data-sort"]
+            if math.isnan(row[definition.name]):
+                assert shown == ""
+            else:
+                assert float(shown) == pytest.approx(row[definition.name], rel=1e-8)
+                checked += 1
+    assert checked > 100
+
+
+def test_closed_forms_are_on_the_page(page: Page) -> None:
+    row = page.row("allreduce-sgd", "MPI")
+    assert row["samples_per_s"][1] == "3,048"  # 4 workers x 16 samples / 21 ms
+    assert row["exposed_comm_s"][1].replace("\u00a0", " ") == "0.140 (33 %)"  # (3 + 4) ms of 21 ms, 20 steps
+    row = page.row("ad-psgd", "MPI")
+    assert (row["staleness_mean"][1], row["staleness_p95"][1]) == ("1.50", "3")
+    assert row["exposed_comm_s"][0]["title"] == "range of n=2"
+
+
+def test_the_answer_comes_first_and_names_the_rule(html: str) -> None:
+    text = re.sub(r"<[^>]+>", "", html[html.index("<main>") : html.index('id="s1"')]).replace("\u00a0", " ")
+    assert "ad-psgd was first on average, after 0.099 s" in re.sub(r"0\.0990", "0.099", text)
+    assert "easgd and d-psgd may be as fast" in text
+    assert "Shown: ad-psgd is faster than local-sgd, allreduce-sgd and easgd-wild." in text
+    assert "one run is no evidence" in text
+    assert "by luck in one of 3 comparisons" in text
+    assert "measured, MPI" in text
+
+
+# -- runs that are no result -----------------------------------------------------------------------------------------
+
+
+def test_a_row_without_a_result_shows_no_number(page: Page) -> None:
+    cells = next(r for r in page.rows if r[0][1].startswith("ad-psgd-broken"))
+    assert [text for _, text in cells[2:]] == ["0", "no result: 2 crashed"]
+
+
+def test_bad_runs_are_shown_with_their_reason(html: str) -> None:
+    text = re.sub(r"<[^>]+>", "", html)
+    assert "d-psgd, mpi, seed 1: bytes equal to the closed form: NO (counted 123, expected 124)" in text
+    assert re.search(r"easgd-wild, mpi, seed 0: a loss was not finite at", text)
+    assert "1 diverged" in text and "reached in 1 of 2" in text
+    for block in re.findall(r'<details class="run".*?</details>', html, flags=re.S):
+        if "badge completed" not in block:
+            assert "of all workers" not in block and ", all ranks" not in block  # samples, steps, bytes
+
+
+def test_simulated_rows_are_marked(page: Page) -> None:
+    marked = [values for tag, values in page.elements if tag == "tr" and "simulated" in values.get("class", "")]
+    assert len(marked) == len([s for s in SCHEDULES if "simulated" in s.reaches])
+    assert page.row("easgd", "simulator")["on"][1] == "simulated"
+
+
+def test_no_nan_is_printed(page: Page) -> None:
+    assert not re.search(r"\b(nan|None|inf)\b", " ".join(page.texts))
+
+
+# -- text from outside stays text ------------------------------------------------------------------------------------
+
+
+def test_html_in_names_settings_and_errors_comes_out_as_text(html: str, tmp_path: Path) -> None:
+    assert EVIL not in html and "&lt;script&gt;alert" in html
+    evil = "<img src=x onerror=alert(1)> $x^2$ & 'q'"
+    for seed in (0, 1):
+        write_run(tmp_path, SCHEDULES[0], "mpi", seed, label=evil, study="<b>bold", workload="<i>w", steps=5)
+    page = build(load(tmp_path), problems=["<u>torn</u>"])
+    found = {tag for tag, _ in Page(page).elements}
+    assert not found & {"img", "i", "u", "b"}
+    assert "$x^2$" in page
+
+
+# -- other shapes of results -----------------------------------------------------------------------------------------
+
+
+def test_one_run_alone_makes_a_report(tmp_path: Path) -> None:
+    write_run(tmp_path, SCHEDULES[0], "simulated", 0, steps=5)
+    html = build(load(tmp_path))
+    assert "simulated, not measured" in html
+    assert "it is the only algorithm with a result here" in html
+
+
+def test_only_crashed_runs_make_a_report_without_an_answer(tmp_path: Path) -> None:
+    write_run(tmp_path, SCHEDULES[0], "mpi", 0, status="crashed", text="RuntimeError: boom")
+    html = build(load(tmp_path))
+    assert "No run completed, so there is no answer." in html
+    assert "RuntimeError: boom" in html and "no result: 1 crashed" in html
+
+
+def test_coarse_snapshots_are_owned_up_to(tmp_path: Path) -> None:
+    for schedule in SCHEDULES[:2]:
+        for seed in (0, 1):
+            write_run(tmp_path, replace(schedule, reaches={"mpi": 2}), "mpi", seed, steps=5)
+    assert "more snapshots, or a harder target, would tell more" in build(load(tmp_path))
+
+
+def test_a_baseline_that_never_arrives_bounds_the_saving(results: Results) -> None:
+    heldout = results.heldout.copy()
+    slow = heldout["run_id"].str.contains("allreduce-sgd")
+    heldout.loc[slow, "heldout_loss"] = heldout.loc[slow, "heldout_loss"] + 1
+    html = build(Results(results.runs, results.events, results.snapshots, heldout))
+    assert "allreduce-sgd did not get there" in re.sub(r"<[^>]+>", "", html)
+    assert re.search(r"over \d+\u00a0% less", html)
+
+
+def test_missing_events_and_provenance_do_not_stop_the_report(results: Results) -> None:
+    runs = results.runs.assign(provenance="not json", settings="")
+    html = build(Results(runs, results.events.iloc[:0], results.snapshots.iloc[:0], results.heldout))
+    assert "not json" in html
+    assert "no events of ranks 0, 1, 2, 3" in html
+
+
+# -- looks -----------------------------------------------------------------------------------------------------------
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(a: str, b: str) -> float:
+    high, low = sorted((_luminance(a), _luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colours_are_readable_as_text_on_both_backgrounds() -> None:
+    for look in LOOKS:
+        assert _contrast(look.light, "#ffffff") >= 4.5
+        assert _contrast(look.dark, "#1b1e24") >= 4.5
+
+
+def test_an_algorithm_looks_the_same_in_every_report() -> None:
+    names = [("easgd", "easgd"), ("ad-psgd", "ad-psgd")]
+    more = [*names, ("allreduce-sgd", "allreduce-sgd"), ("my own", "my-own"), ("easgd tau=1", "easgd")]
+    assert all(looks(names)[label] == looks(more)[label] for label, _ in names)
+    assert len({look.number for look in looks(more).values()}) == len(more)
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_command_writes_the_file_and_names_what_it_could_not_use(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    write_results(copy, seeds=(7,), steps=5, bad=False)
+    whole, torn = sorted((copy / "runs").iterdir())[:2]
+    (torn / "run.parquet").write_bytes(b"PAR1")
+    (copy / "runs" / "unfinished").mkdir()
+    (copy / "study.json").unlink()
+    (whole / "events-r1-p0.parquet").unlink()
+    output = tmp_path / "report.html"
+    assert cli.main([str(copy), str(folder), "-o", str(output)]) == 0
+    html = output.read_text(encoding="utf-8")
+    text = html[html.index('id="problems"') :]
+    assert "unfinished: not finished (no run.parquet)" in text
+    assert f"{torn.name}/run.parquet" in text
+    assert f"{whole.name}: no events of rank 1" in text
+    assert "study.json: FileNotFoundError" in text
+    assert str(output) in capsys.readouterr().out
+
+
+def test_a_run_found_twice_counts_once(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    write_run(copy, SCHEDULES[0], "mpi", 0, steps=STEPS)
+    output = tmp_path / "report.html"
+    assert cli.main([str(folder), str(copy), "-o", str(output)]) == 0
+    html = output.read_text(encoding="utf-8")
+    assert "is left out" in html
+    assert Page(html).row("allreduce-sgd", "MPI")["n"][1] == "2"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda d: [str(d / "nowhere")], "not a results folder"),
+        (lambda d: [str(_empty(d))], "no finished run in"),
+        (lambda d: [str(_empty(d)), "-o", str(d / "no" / "report.html")], "there is no folder"),
+        (lambda d: [str(_empty(d)), "-o", str(d)], "is a folder"),
+        (lambda d: [str(_empty(d)), str(d / "empty")], "given twice"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    make: object, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(make(tmp_path)) == 2  # type: ignore[operator]
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def _empty(folder: Path) -> Path:
+    (folder / "empty" / "runs").mkdir(parents=True)
+    return folder / "empty"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = (
+        "import sys; from reports.cli import parser; parser().format_help();"
+        "heavy = ('pandas', 'numpy', 'matplotlib', 'seaborn', 'jinja2', 'scipy', 'torch');"
+        "print([m for m in heavy if m in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script], check=True, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_study_and_provenance_are_shown_whole(html: str, results: Results) -> None:
+    text = re.sub(r"<[^>]+>", "", html)
+    for value in json.loads(results.runs["provenance"].iloc[0])["versions"].values():
+        assert value in text
+    assert "paceline run synthetic.toml -n 4 --out results" in text
+    assert "paceline report demo -o report.html" in text
+    assert "Not the same in all runs, so given with each run: pids." in text

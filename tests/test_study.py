@@ -1,0 +1,307 @@
+"""Study files become cells: which, in what order, under what id; what the command line changes; what a dry run does."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import paceline
+from bench.records import RUNS, write_rows
+from bench.run import blank_row, write_crashed
+from bench.settings import StudyError
+from bench.study import STUDIES, Cell, Study, fields, find, read, resolve
+
+STUDY = """\
+name = "grid"
+seeds = [0, 1]
+workers = [2, 4]
+transports = ["simulated", "mpi"]
+budget = {seconds = 3, snapshots = 5}
+compute = {gradient_s = 0.02}
+
+[[workload]]
+name = "quadratic"
+dimension = 6
+
+[[workload]]
+name = "digits-mlp"
+budget = {seconds = 7}
+optimizer = {name = "adamw", lr = 0.001}
+compute = {gradient_s = 0.5}
+target_loss = 0.25
+
+[[algorithm]]
+name = "allreduce-sgd"
+
+[[algorithm]]
+name = "easgd"
+label = "easgd-slow"
+period = 20
+transports = ["simulated"]
+
+[[algorithm]]
+name = "easgd"
+label = "easgd-fast"
+period = 2
+workloads = ["digits-mlp"]
+"""
+
+
+def table() -> dict[str, Any]:
+    return tomllib.loads(STUDY)
+
+
+def ids(study: Study) -> list[str]:
+    return [cell.run_id for cell in study.cells()]
+
+
+def where(cell: Cell) -> tuple[int, str, int, str, str]:
+    return (cell.seed, cell.workload.name, cell.workers, cell.transport, cell.entry.label)
+
+
+# -- expansion ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_study_is_the_product_of_its_lists_less_what_entries_exclude() -> None:
+    expected = [
+        (seed, workload, workers, transport, label)
+        for seed in (0, 1)  # slowest, so that an interrupted study has whole comparisons
+        for workload in ("quadratic", "digits-mlp")
+        for workers in (2, 4)
+        for transport in ("simulated", "mpi")
+        for label in ("allreduce-sgd", "easgd-slow", "easgd-fast")
+        if not (label == "easgd-slow" and transport == "mpi")
+        if not (label == "easgd-fast" and workload == "quadratic")
+    ]
+    cells = list(resolve(table()).cells())
+    assert [where(cell) for cell in cells] == expected
+    assert len({cell.run_id for cell in cells}) == len(cells)
+
+
+def test_a_server_is_one_more_rank() -> None:
+    assert {(c.algorithm.name, c.ranks - c.workers) for c in resolve(table()).cells()} == {
+        ("allreduce-sgd", 0),
+        ("easgd", 1),
+    }
+
+
+def test_a_workload_may_override_budget_optimizer_compute_and_target() -> None:
+    by_name = {cell.workload.name: cell.workload for cell in resolve(table()).cells()}
+    plain, special = by_name["quadratic"], by_name["digits-mlp"]
+    assert (plain.budget.seconds, plain.budget.snapshots) == (3.0, 5)
+    assert (special.budget.seconds, special.budget.snapshots) == (
+        7.0,
+        10,
+    )  # a table of its own: defaults, not a mixture
+    assert (plain.optimizer, plain.target_loss) == (None, None)
+    assert special.optimizer is not None and (special.optimizer.name, special.optimizer.lr) == ("adamw", 0.001)
+    assert special.target_loss == 0.25
+    assert (plain.compute.gradient_s, special.compute.gradient_s) == (0.02, 0.5)
+
+
+def test_single_values_and_single_tables_stand_for_lists_of_one() -> None:
+    short = {
+        "name": "one",
+        "workers": 2,
+        "seeds": 3,
+        "transports": ["simulated"],
+        "workload": {"name": "quadratic"},
+        "algorithm": {"name": "local-sgd"},
+    }
+    long = short | {"workers": [2], "seeds": [3]} | {k: [short[k]] for k in ("workload", "algorithm")}
+    assert ids(resolve(short)) == ids(resolve(long)) and len(ids(resolve(short))) == 1
+
+
+# -- run ids --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_id_is_readable() -> None:
+    shape = r"(allreduce-sgd|easgd-slow|easgd-fast)\.(mpi|simulated)\.n[24]\.s[01]\.(quadratic|digits-mlp)-[0-9a-f]{8}"
+    for run_id in ids(resolve(table())):
+        assert re.fullmatch(shape, run_id)
+
+
+def test_a_run_id_does_not_depend_on_spelling_or_order() -> None:
+    spelt = table()
+    spelt = {key: spelt[key] for key in reversed(spelt)}
+    spelt["budget"] = {"snapshots": 5, "seconds": 3.0}
+    spelt["bucket_MiB"] = 4  # the default, said
+    spelt["workload"] = [dict(reversed(w.items())) for w in spelt["workload"]]
+    spelt["compute"] = {"gradient_s": 0.02, "distribution": "constant"}
+    assert ids(resolve(spelt)) == ids(resolve(table()))
+
+
+def test_the_stored_study_gives_the_same_cells_again() -> None:
+    # The session that runs the cells reads study.json; it must find every id that the supervisor gave it.
+    raw = table() | {"network": {"bandwidth_Gbit_per_s": float("inf")}}
+    for study in (resolve(raw), resolve(raw, only=("easgd-fast",)), resolve(raw, only=("easgd", "allreduce-sgd"))):
+        assert ids(resolve(json.loads(json.dumps(study.raw)))) == ids(study)
+
+
+def at(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    """A change of the table at "key.0.key"."""
+    *steps, last = path.split(".")
+
+    def change(raw: dict[str, Any]) -> None:
+        place: Any = raw
+        for step in steps:
+            place = place[int(step)] if step.isdigit() else place.setdefault(step, {})
+        place[last] = value
+
+    return change
+
+
+ALL, SIMULATED = lambda cell: True, lambda cell: cell.transport == "simulated"  # noqa: E731
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "concerns"),
+    [
+        ("device", "cpu", ALL),
+        ("bucket_MiB", 1.0, ALL),
+        ("poll", "spin", ALL),
+        ("save", "none", ALL),
+        ("budget.seconds", 4, lambda cell: cell.workload.name == "quadratic"),
+        ("budget.snapshots", 6, lambda cell: cell.workload.name == "quadratic"),
+        ("workload.1.budget.seconds", 8, lambda cell: cell.workload.name == "digits-mlp"),
+        ("network.latency_s", 0.5, SIMULATED),
+        ("network.bandwidth_Gbit_per_s", 1.5, SIMULATED),
+        ("network.link", [{"src": 0, "dst": 1, "latency_s": 0.5}], SIMULATED),
+        ("compute.gradient_s", 0.03, lambda cell: SIMULATED(cell) and cell.workload.name == "quadratic"),
+        ("workload.1.compute.slow", {"1": 6.0}, lambda cell: SIMULATED(cell) and cell.workload.name == "digits-mlp"),
+        ("workload.0.dimension", 7, lambda cell: cell.workload.name == "quadratic"),
+        ("workload.0.optimizer", {"lr": 0.1}, lambda cell: cell.workload.name == "quadratic"),
+        ("workload.1.optimizer.lr", 0.002, lambda cell: cell.workload.name == "digits-mlp"),
+        ("workload.1.optimizer.clip_norm", 1.0, lambda cell: cell.workload.name == "digits-mlp"),
+        ("algorithm.1.period", 21, lambda cell: cell.entry.label == "easgd-slow"),
+        ("algorithm.1.moving_rate", 0.1, lambda cell: cell.entry.label == "easgd-slow"),
+        ("algorithm.0.optimizer", {"lr": 0.3}, lambda cell: cell.entry.label == "allreduce-sgd"),
+        # These cannot change a result, so what has been computed stays valid.
+        ("description", "words", lambda cell: False),
+        ("timeout_s", 60, lambda cell: False),
+        ("workload.1.target_loss", 0.5, lambda cell: False),
+    ],
+)  # fmt: skip
+def test_a_run_id_changes_with_what_can_change_the_result(
+    path: str, value: Any, concerns: Callable[[Cell], bool]
+) -> None:
+    raw = table()
+    at(path, value)(raw)
+    before, after = list(resolve(table()).cells()), list(resolve(raw).cells())
+    assert len(before) == len(after)
+    for old, new in zip(before, after, strict=True):
+        assert (old.run_id != new.run_id) == concerns(old), old.run_id
+
+
+def test_the_same_settings_under_two_names_are_two_runs() -> None:
+    raw = table()
+    raw["algorithm"] = [{"name": "easgd", "label": "a"}, {"name": "easgd", "label": "b"}, {"name": "local-sgd"}]
+    assert len(set(ids(resolve(raw)))) == len(ids(resolve(raw)))
+
+
+# -- the command line ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def study_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY)
+    return path
+
+
+def test_workers_of_the_command_line_replace_the_files(study_file: Path) -> None:
+    study = read(study_file, workers=(3, 5))
+    assert [c.workers for c in study.cells() if c.seed == 0 and c.entry.label == "easgd-slow"] == [3, 5, 3, 5]
+    assert study.raw["workers"] == [3, 5]
+
+
+@pytest.mark.parametrize(
+    ("only", "labels"),
+    [
+        (("easgd-fast",), {"easgd-fast"}),
+        (("easgd",), {"easgd-slow", "easgd-fast"}),
+        (("allreduce-sgd", "easgd-slow"), {"allreduce-sgd", "easgd-slow"}),
+        ((), {"allreduce-sgd", "easgd-slow", "easgd-fast"}),
+    ],
+)
+def test_only_keeps_labels_and_names(study_file: Path, only: tuple[str, ...], labels: set[str]) -> None:
+    whole, part = ids(read(study_file)), read(study_file, only=only)
+    assert ids(part) == [run_id for run_id in whole if run_id.split(".")[0] in labels]
+
+
+def test_resolving_leaves_the_given_table_alone() -> None:
+    raw = table()
+    before = copy.deepcopy(raw)
+    resolve(raw, only=("easgd",))
+    assert raw == before
+
+
+def test_a_dry_run_shows_every_cell_and_writes_nothing(study_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = list(read(study_file).cells())
+    out = study_file.parent / "out"
+    done, crashed, torn, *others = cells
+    write_crashed(crashed, out, "a reason", "a traceback")
+    for cell in (done, torn):
+        (out / "runs" / cell.run_id).mkdir(parents=True)
+    write_rows(RUNS, [blank_row(done) | {"status": "diverged"}], out / "runs" / done.run_id / "run.parquet")
+    (out / "runs" / torn.run_id / "run.parquet").write_bytes(b"PAR1")
+    before = {path: path.read_bytes() for path in study_file.parent.rglob("*") if path.is_file()}
+
+    assert paceline.main(["run", "study.toml", "--out", "out", "--dry-run"]) == 0
+
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines] == [cell.run_id for cell in cells]
+    states = {line.split()[-1]: line.startswith("complete") for line in lines}
+    assert [run_id for run_id, complete in states.items() if complete] == [done.run_id]  # a crashed run is run again
+    assert last.startswith(f"{len(cells)} runs") and "out" in last
+    assert {path: path.read_bytes() for path in study_file.parent.rglob("*") if path.is_file()} == before
+    assert not (study_file.parent / "runs").exists()
+
+
+def test_a_dry_run_obeys_workers_and_only(study_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert paceline.main(["run", "study.toml", "--dry-run", "-n", "8", "--only", "easgd-slow"]) == 0
+    *lines, _ = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    for line in lines:
+        assert line.split()[-1].startswith("easgd-slow.simulated.n8.") and "  9 ranks" in line
+
+
+# -- what is shipped ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_shipped_study_is_valid_and_found_by_name(path: Path) -> None:
+    assert find(path.stem) == path
+    study = read(path)
+    assert study.table.name == path.stem and ids(study)
+
+
+def test_a_file_goes_before_a_shipped_study(study_file: Path) -> None:
+    study_file.rename(study_file.parent / "demo")
+    assert find("demo") == Path("demo")
+    with pytest.raises(StudyError, match="no such study"):
+        find("study.toml")
+
+
+@pytest.mark.parametrize("command", ["algorithms", "workloads"])
+def test_lists_show_every_name_with_its_settings(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from algorithms.registry import algorithm_class, names
+    from bench.workloads.registry import NAMES, settings_class
+
+    assert paceline.main([command]) == 0
+    said = capsys.readouterr().out
+    known = (
+        {n: algorithm_class(n) for n in names()} if command == "algorithms" else {n: settings_class(n) for n in NAMES}
+    )
+    for name, cls in known.items():
+        assert re.search(rf"^{name}\s+\S", said, re.MULTILINE)
+        for setting in fields(cls):
+            assert setting in said
