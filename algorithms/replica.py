@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 
@@ -101,7 +100,7 @@ class Replica:
         self._written(before)
 
     def _total(self) -> float:
-        return 0.0 if self.drift is None else float(self.data.sum(dtype=torch.float64))
+        return 0.0 if self.drift is None else float(self.data.sum())
 
     def _written(self, before: float) -> None:
         self.version += 1

@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.settings import StudyError
 
@@ -29,7 +29,7 @@ def main_run(argv: list[str]) -> int:
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="only this algorithm (may be repeated)"
     )
-    parser.add_argument("--launcher", choices=("mpirun", "srun"), help="how ranks are started (default: mpirun)")
+    parser.add_argument("--launcher", choices=("mpirun", "srun"), default="mpirun", help="how ranks are started")
     parser.add_argument("--dry-run", action="store_true", help="validate, show what would run, and stop")
     arguments = parser.parse_args(argv)
 
@@ -46,7 +46,7 @@ def main_run(argv: list[str]) -> int:
     _check_out(out)
     if (ranks := launch.inside_mpi()) > 0:
         return _run_inside(loaded, out, ranks)
-    launcher = arguments.launcher or "mpirun"
+    launcher = arguments.launcher
     if any(cell.transport != "simulated" for cell in cells):
         launch.check_launcher(launcher)
     launch.write_study(out, loaded.raw)
@@ -108,8 +108,6 @@ def _dry_run(jobs: list[Job], out: Path) -> int:
 
 def _run_inside(loaded: Study, out: Path, ranks: int) -> int:
     """Started by mpirun or srun itself: every process comes here and is one rank."""
-    import tempfile
-
     from mpi4py import MPI
 
     from bench import launch, session
@@ -120,27 +118,36 @@ def _run_inside(loaded: Study, out: Path, ranks: int) -> int:
             f"the launcher announces {ranks} ranks but MPI sees {MPI.COMM_WORLD.Get_size()} "
             "(with srun try --mpi=pmix or --mpi=pmi2)"
         )
-    cells = [c for c in loaded.cells() if launch.is_complete(out, c.run_id) is None]
-    too_large = [c for c in cells if c.ranks > ranks]
-    simulated = [c for c in cells if c.transport == "simulated"]
-    if rank == 0 and too_large:
-        need = max(c.ranks for c in too_large)
-        print(f"left out: {len(too_large)} runs need up to {need} ranks, mpirun gave {ranks}", file=sys.stderr)
-    mine = [c for c in cells if c not in too_large and c not in simulated]
+    world = MPI.COMM_WORLD
+    cells = list(loaded.cells())
+    # Rank 0 looks, and tells the others: a shared file system may show them something older.
+    missing = world.bcast([launch.is_complete(out, c.run_id) is None for c in cells] if rank == 0 else None, root=0)
+    cells = [c for c, wanted in zip(cells, missing, strict=True) if wanted]
+    too_large = [c for c in cells if c.ranks > ranks and c.transport != "simulated"]
     if rank == 0:
         launch.write_study(out, loaded.raw)
-    MPI.COMM_WORLD.Barrier()
-    with tempfile.NamedTemporaryFile("w", suffix=".runs") as runs:
-        if mine:
-            runs.write("\n".join(c.run_id for c in mine))
-            runs.flush()
-            session.main([str(out), runs.name, "--mpi"])
-        if simulated and rank == 0:
-            runs.seek(0)
-            runs.truncate()
-            runs.write("\n".join(c.run_id for c in simulated))
-            runs.flush()
-            session.main([str(out), runs.name])
+        if too_large:
+            need = max(c.ranks for c in too_large)
+            print(
+                f"left out: {len(too_large)} runs need up to {need} ranks, the launcher gave {ranks}", file=sys.stderr
+            )
+    world.Barrier()
+    display = launch.Display()
+
+    def say(event: str, run: str, **what: Any) -> None:
+        if event == "step":
+            display.step({"run": run, **what})
+        elif event == "end":
+            display.ended(run, what["status"], what["verdict"])
+
+    if rank == 0:
+        display.begin(len(cells), 0, sum(_expected_s(c) for c in cells))
+    measured = [c for c in cells if c.transport != "simulated" and c not in too_large]
+    if measured:
+        session.on_mpi(measured, out, say)
+    if rank == 0:
+        session.simulated([c for c in cells if c.transport == "simulated"], out, say)
+        print(f"results: {out}")
     return 0
 
 

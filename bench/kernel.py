@@ -182,6 +182,14 @@ class Kernel:
         """Number of unfinished tasks on a rank."""
         return sum(task.rank == rank for task in self._tasks)
 
+    def waits_for(self, rank: int) -> set[str]:
+        """What the unfinished tasks of a rank wait for; "turn" if one could run now."""
+        return {
+            "turn" if task.waits_for is None or task.waits_for.done() else task.waits_for.wait.what
+            for task in self._tasks
+            if task.rank == rank
+        }
+
     def rows(self) -> list[tuple[str, ...]]:
         """Who waits for what, a row per unfinished task."""
         return [task.row() for task in self._tasks]

@@ -27,7 +27,7 @@ from bench.records import write_atomic
 from bench.settings import StudyError
 
 MARK = "@paceline "
-Launcher = Literal["mpirun", "srun", "inside"]
+Launcher = Literal["mpirun", "srun"]
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def supervise(
     supervisor = _Supervisor(out, launcher, display, crashed, report)
     queues: list[list[list[Job]]] = []  # batches, one after the other; each a list of queues that run side by side
     for transport in dict.fromkeys(job.transport for job in todo):
-        # One launch serves all cells of a transport. Horovod's thread would disturb cells on plain MPI, so it has its own.
+        # One launch serves all cells of a transport. Horovod's thread would disturb plain MPI, so it has its own.
         # Simulated runs measure no time, so as many go on at once as there are cores.
         cells = [job for job in todo if job.transport == transport]
         lanes = min(cores(), len(cells)) if transport == "simulated" else 1

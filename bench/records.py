@@ -182,11 +182,15 @@ TABLES: Mapping[str, Table] = {t.name: t for t in (EVENTS, SNAPSHOTS, HELDOUT, R
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` so that `path` is either absent, as before, or whole, even if the process is killed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # a full disk is not made fuller
+        raise
 
 
 def write_table(table: Table, columns: Mapping[str, Sequence[Any]] | pa.Table, path: Path) -> None:

@@ -156,7 +156,11 @@ def run_segment(
     offset_s, error_s = mpi.align_clocks(world, transport.clock)
     watchdog = Watchdog(transport, channel, timeout_s, fail)
     task = kernel.start(handle.begin_segment(algorithm, budget), rank=handle.rank, name="main")
-    kernel.run(task.done)
+    try:
+        kernel.run(task.done)
+    except BaseException:
+        watchdog.stop()  # why the run ends is known: no table on top of it
+        raise
     kernel.cancel_all()
     world.Barrier()
     watchdog.stop()

@@ -10,6 +10,7 @@ import json
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from bench.run import report_failure, run_cell
 from bench.study import Cell, resolve
 
 MARK = "@paceline "
+
+Say = Callable[..., None]
+"""Told what happens, by keyword: event = start | step | end, run = id of the run, and more."""
 
 
 def tell(**what: Any) -> None:
@@ -34,22 +38,24 @@ def main(argv: list[str]) -> int:
     parser.add_argument("runs", type=Path, help="file with one run id per line")
     parser.add_argument("--mpi", action="store_true", help="the cells run on MPI ranks")
     arguments = parser.parse_args(argv)
-    wanted = arguments.runs.read_text().split()
     study = resolve(json.loads((arguments.out / "study.json").read_text()))
     by_id = {cell.run_id: cell for cell in study.cells()}
-    cells = [by_id[run_id] for run_id in wanted]
-    if arguments.mpi:
-        _on_mpi(cells, arguments.out)
-    else:
-        for cell in cells:
-            tell(event="start", run=cell.run_id)
-            verdict = run_cell(cell, arguments.out, world=None, progress=Meter(cell))
-            assert verdict is not None
-            tell(event="end", run=cell.run_id, status=verdict.status, verdict=verdict.text)
+    cells = [by_id[run_id] for run_id in arguments.runs.read_text().split()]
+    (on_mpi if arguments.mpi else simulated)(cells, arguments.out)
     return 0
 
 
-def _on_mpi(cells: list[Cell], out: Path) -> None:
+def simulated(cells: list[Cell], out: Path, say: Say = tell) -> None:
+    """Run simulated cells, one after the other, in this process."""
+    for cell in cells:
+        say(event="start", run=cell.run_id)
+        verdict = run_cell(cell, out, world=None, progress=Meter(cell, say))
+        assert verdict is not None
+        say(event="end", run=cell.run_id, status=verdict.status, verdict=verdict.text)
+
+
+def on_mpi(cells: list[Cell], out: Path, say: Say = tell) -> None:
+    """Run cells on the ranks of this launch; every rank calls this with the same cells."""
     from mpi4py import MPI
 
     everybody = MPI.COMM_WORLD
@@ -68,10 +74,10 @@ def _on_mpi(cells: list[Cell], out: Path) -> None:
         if rank < cell.ranks:
             try:
                 if rank == 0:
-                    tell(event="start", run=cell.run_id)
-                verdict = run_cell(cell, out, world=part, progress=Meter(cell))
+                    say(event="start", run=cell.run_id)
+                verdict = run_cell(cell, out, world=part, progress=Meter(cell, say))
                 if verdict is not None:
-                    tell(event="end", run=cell.run_id, status=verdict.status, verdict=verdict.text)
+                    say(event="end", run=cell.run_id, status=verdict.status, verdict=verdict.text)
             except BaseException:
                 text = traceback.format_exc()
                 report_failure(out / "runs" / cell.run_id, rank, text)
@@ -88,7 +94,8 @@ def _on_mpi(cells: list[Cell], out: Path) -> None:
 class Meter:
     """Tells the supervisor how far worker 0 is, at most a few times a second."""
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Cell, say: Say) -> None:
+        self._say = say
         self._run_id, self._budget = cell.run_id, cell.workload.budget
         self._next = 0.0
 
@@ -98,7 +105,7 @@ class Meter:
             return
         self._next = now + 0.5
         done = now_s / self._budget.seconds if self._budget.seconds else step / (self._budget.steps or 1)
-        tell(event="step", run=self._run_id, step=step, done=round(min(done, 1.0), 3), loss=round(float(loss), 4))
+        self._say(event="step", run=self._run_id, step=step, done=round(min(done, 1.0), 3), loss=round(float(loss), 4))
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ class RankHandle:
         self._plan: Plan | None = None
         self._over = False
         self._all_returned: Future[None] | None = None
-        transport.attach(self._receive)
+        transport.attach(self._receive, self._only_computing)
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -207,6 +207,9 @@ class RankHandle:
         if self._kernel.alive(self.rank) == 1 and not self._served and self._transport.quiet():
             return Alone.HERE
         return Alone.NO
+
+    def _only_computing(self) -> bool:
+        return not self._served and self._kernel.waits_for(self.rank) <= {"task", "gradient"}
 
     # -- collectives -------------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ ALGORITHMS = {
 }
 
 # Functions outside the transports that open MPI: both are what an MPI rank runs and nothing else.
-OPENS_MPI = {("bench/cli.py", "_run_inside"), ("bench/session.py", "_on_mpi")}
+OPENS_MPI = {("bench/cli.py", "_run_inside"), ("bench/session.py", "on_mpi")}
 
 # Only tables of names may import by name; elsewhere an import by name would hide from the rules.
 IMPORTS_BY_NAME = {"paceline.py", "algorithms/registry.py", "bench/workloads/registry.py"}
@@ -571,7 +571,7 @@ def test_cycles_are_found_through_lazy_and_relative_imports() -> None:
     [
         (floors, "reports/cli.py", "from bench.launch import Job"),
         (floors, "analysis/x.py", "from bench.records import Results\nimport bench.workloads.registry"),
-        (mpi, "bench/session.py", "def _on_mpi():\n    from mpi4py import MPI"),
+        (mpi, "bench/session.py", "def on_mpi():\n    from mpi4py import MPI"),
         (mpi, "bench/run.py", "if TYPE_CHECKING:\n    from mpi4py import MPI"),
         (own_randomness, AN_ALGORITHM, "y = torch.randperm(3, generator=g)\nfrom numpy.random import Generator"),
         (own_randomness, AN_ALGORITHM, "j = w.rng.choice(3) + w.rng.normal()"),

@@ -83,8 +83,9 @@ class Transport(Protocol):
     ranks: int  # workers + servers
     kernel: Kernel
 
-    def attach(self, receive: Callable[[Envelope], None]) -> None:
-        """From now on hand arriving envelopes to `receive`."""
+    def attach(self, receive: Callable[[Envelope], None], only_computing: Callable[[], bool]) -> None:
+        """From now on hand arriving envelopes to `receive`. `only_computing` tells whether the rank's tasks wait for
+        nothing but gradients, and nobody can ask it anything."""
         ...
 
     def post(self, dst: int, envelope: Envelope, on_sent: Callable[[], None]) -> None:

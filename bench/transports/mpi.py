@@ -131,6 +131,8 @@ class MPITransport:
         self._sent_to = np.zeros(self.ranks, dtype=np.int64)
         self._received_from = np.zeros(self.ranks, dtype=np.int64)
         self._helper: _Helper | None = None
+        self._undecided: deque[tuple[Callable[[], Tensor], Future[Computed]]] = deque()  # gradients not begun yet
+        self.only_computing: Callable[[], bool] = lambda: False
         self._aside = 0  # evaluations in the helper thread's hands
         # Buckets that the helper thread has finished: how to reduce them, and which they are.
         self._ready: deque[tuple[Callable[[int], None], int]] = deque()
@@ -138,13 +140,13 @@ class MPITransport:
 
     # -- point to point ----------------------------------------------------------------------------------------------
 
-    def attach(self, receive: Callable[[Envelope], None]) -> None:
-        self._receive = receive
+    def attach(self, receive: Callable[[Envelope], None], only_computing: Callable[[], bool]) -> None:
+        self._receive, self.only_computing = receive, only_computing
 
     def post(self, dst: int, envelope: Envelope, on_sent: Callable[[], None]) -> None:
         # Buffers on a GPU are staged through host memory: point-to-point on device pointers is fragile across MPI
         # builds.
-        data = envelope.data.detach().contiguous().cpu()
+        data = envelope.data.detach()
         tag = envelope.tag.encode()
         buffer = np.empty(HEADER_NBYTES + data.nbytes, dtype=np.uint8)
         HEADER.pack_into(
@@ -160,7 +162,7 @@ class MPITransport:
             tag,
         )
         if data.nbytes:
-            buffer[HEADER_NBYTES:] = data.reshape(-1).view(torch.uint8).numpy()
+            torch.from_numpy(buffer[HEADER_NBYTES:]).view(data.dtype).copy_(data.reshape(-1))  # strides do not travel
         self._sent_to[dst] += 1
         request = self.wires.Isend([buffer, MPI.BYTE], dest=dst)
         if request.Test():
@@ -183,6 +185,9 @@ class MPITransport:
             progressed |= self._poll_conditions()
         if self._helper is not None:
             progressed |= self._helper.deliver()
+        if self._undecided:
+            self._decide()
+            progressed = True
         return progressed
 
     def _poll_arrivals(self) -> bool:
@@ -244,8 +249,31 @@ class MPITransport:
     async def compute(self, evaluate: Evaluate, x: Tensor, *, alone: Alone) -> Computed:
         if alone:
             return self._compute_here(lambda: evaluate(x, None))
-        copy = x.clone()  # x may change while the helper thread computes
-        return await self._compute_aside(lambda: evaluate(copy, None))
+        copy = x.clone()  # x may change while the gradient is computed
+        # Where it is computed is decided at the next turn of the kernel, when the caller has gone on to what it wants
+        # to overlap with: if there is nothing, handing it to a thread would only cost time.
+        future: Future[Computed] = Future(Wait("gradient"))
+        self._undecided.append((lambda: evaluate(copy, None), future))
+        return await future
+
+    def _decide(self) -> None:
+        evaluate, future = self._undecided.popleft()
+        if self.quiet() and not self._conditions and not self._aside and self.only_computing():
+            future.set(self._compute_here(evaluate))
+        else:
+            self._submit(evaluate, future)
+
+    def _back(self) -> None:
+        self._aside -= 1
+        self.computing = self._aside > 0
+
+    def _submit(self, evaluate: Callable[[], Tensor], future: Future[Computed]) -> None:
+        if self._helper is None:
+            self._helper = _Helper(self.kernel, self.clock)
+        self._aside += 1
+        self.computing = True
+        future.then(self._back)
+        self._helper.submit(evaluate, future)
 
     def _compute_here(self, evaluate: Callable[[], Tensor]) -> Computed:
         self.computing = True
@@ -257,15 +285,9 @@ class MPITransport:
         return Computed(loss, t0, t1)
 
     async def _compute_aside(self, evaluate: Callable[[], Tensor]) -> Computed:
-        if self._helper is None:
-            self._helper = _Helper(self.kernel, self.clock)
-        self._aside += 1
-        self.computing = True
-        try:
-            return await self._helper.submit(evaluate)
-        finally:
-            self._aside -= 1
-            self.computing = self._aside > 0
+        future: Future[Computed] = Future(Wait("gradient"))
+        self._submit(evaluate, future)
+        return await future
 
     # -- collectives -------------------------------------------------------------------------------------------------
 
@@ -363,7 +385,9 @@ class MPITransport:
         call = (label, v.numel(), v.dtype)
         digest = zlib.crc32(f"{label}#{self._collective_count} {v.dtype} {blocking}".encode())
         codes = np.array([digest, -digest, v.numel(), -v.numel()], dtype=np.int64)
-        return _Check(self._collective_count, call, blocking, codes, self.checks.Iallreduce(MPI.IN_PLACE, codes, op=MPI.MAX))
+        return _Check(
+            self._collective_count, call, blocking, codes, self.checks.Iallreduce(MPI.IN_PLACE, codes, op=MPI.MAX)
+        )
 
     def _verify(self, check: _Check) -> None:
         if check.codes[0] == -check.codes[1] and check.codes[2] == -check.codes[3]:
@@ -372,7 +396,9 @@ class MPITransport:
         calls, blocking = zip(*self.disputes.allgather((check.call, check.blocking)), strict=True)
         # MPI matches a blocking collective with blocking ones only; see `Alone`.
         way = "" if len(set(blocking)) == 1 else f"; blocking by rank: {', '.join(map(str, blocking))}"
-        raise LabelMismatch(f"workers joined different collectives as their number {check.number}: {describe(calls)}{way}")
+        raise LabelMismatch(
+            f"workers joined different collectives as their number {check.number}: {describe(calls)}{way}"
+        )
 
     def _poll_collectives(self) -> bool:
         before = len(self._collectives)
@@ -485,10 +511,8 @@ class _Helper:
         self._thread = threading.Thread(target=self._work, name="gradient", daemon=True)
         self._thread.start()
 
-    def submit(self, evaluate: Callable[[], Tensor]) -> Future[Computed]:
-        future: Future[Computed] = Future(Wait("gradient"))
+    def submit(self, evaluate: Callable[[], Tensor], future: Future[Computed]) -> None:
         self._jobs.put((evaluate, future))
-        return future
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -187,8 +187,9 @@ class SimulatedTransport:
         self.receive: Callable[[Envelope], None]
         self._times = compute.times(seed, rank)
         self._collectives = 0  # how many this rank has joined
+        self._computes_until_s = 0.0  # a rank has one processor: gradients wait for each other
 
-    def attach(self, receive: Callable[[Envelope], None]) -> None:
+    def attach(self, receive: Callable[[Envelope], None], only_computing: Callable[[], bool]) -> None:
         self.receive = receive
 
     def post(self, dst: int, envelope: Envelope, on_sent: Callable[[], None]) -> None:
@@ -199,16 +200,22 @@ class SimulatedTransport:
 
     async def compute(self, evaluate: Evaluate, x: Tensor, *, alone: Alone) -> Computed:
         # The result is fixed by x and the batch as they are now; only its time lies in the future.
-        t0 = self.kernel.now()
         loss = evaluate(x, None)
-        await self.kernel.sleep(self._times.next(), Wait("gradient"))
+        t0, compute_s = self._occupy()
+        await self.kernel.sleep(t0 + compute_s - self.kernel.now(), Wait("gradient"))
         return Computed(loss, t0, self.kernel.now())
+
+    def _occupy(self) -> tuple[float, float]:
+        """When the processor can begin with the next gradient, and how long it will take."""
+        t0, compute_s = max(self.kernel.now(), self._computes_until_s), self._times.next()
+        self._computes_until_s = t0 + compute_s
+        return t0, compute_s
 
     async def mean_gradient(
         self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: Alone
     ) -> tuple[Computed, list[Reduced]]:
-        t0, compute_s = self.kernel.now(), self._times.next()
         loss = evaluate(x, None)
+        t0, compute_s = self._occupy()
         joined = []
         done = 0
         for bucket in buckets:

@@ -1,0 +1,44 @@
+"""One suite of cases for all transports: what an algorithm may rely on, wherever it runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.kernel import TaskFailed
+from tests.conformance.cases import CASES
+from tests.support.mpi_cases import on_simulator
+from tests.support.mpi_launch import require, run_cases, selected
+
+LARGE = {name for name in CASES if "64MiB" in name}
+SHUFFLES = 10
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_simulated(name: str) -> None:
+    """On the simulator, with simultaneous events in order of entry and shuffled: no order may matter."""
+    for shuffle in (None, *range(1 if name in LARGE else SHUFFLES)):
+        try:
+            on_simulator(CASES[name], shuffle=shuffle)
+        except TaskFailed as error:
+            raise AssertionError(f"with shuffle {shuffle}: {error}") from error.__cause__
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, dict[str, str]]:
+    """Transport -> case -> why it failed; filled by the first test of each transport."""
+    return {}
+
+
+@pytest.mark.mpi
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("transport", ["mpi", "horovod"])
+def test_on_ranks(
+    name: str, transport: str, outcomes: dict[str, dict[str, str]], request: pytest.FixtureRequest
+) -> None:
+    """Under mpirun, all cases of a transport in one launch."""
+    require(transport)
+    if transport not in outcomes:
+        names = selected(request, transport)
+        outcomes[transport] = run_cases("tests.conformance.cases", transport, {name: CASES[name] for name in names})
+    assert not outcomes[transport][name], outcomes[transport][name]

@@ -1,0 +1,177 @@
+"""A case: an algorithm that checks the machine it runs on, or whose outcome is checked; runs on every transport.
+
+`on_simulator` runs it in this process, tests/support/mpi_program.py under mpirun; tests/support/mpi_launch.py starts
+the latter from pytest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from algorithms.interface import Algorithm
+from algorithms.optim import OptimizerSettings
+from bench.budget import Budget
+from bench.cluster import Compute, Network
+from bench.events import Recorder
+from bench.kernel import TaskFailed
+from bench.run import open_transport, run_segment
+from bench.simulate import Simulation
+from bench.worker import RankHandle
+from bench.workloads.base import Workload
+from bench.workloads.quadratic import Quadratic
+from bench.workloads.registry import WorkloadSettings
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+SEED = 7
+"""Study seed of every case."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where one rank stood at the end."""
+
+    rank: int
+    steps: int
+    x: Tensor
+    kept: dict[str, Tensor]
+    nbytes: int
+    wire_nbytes: int
+    messages: int
+    left: int  # messages that nobody took
+    rows: list[dict[str, Any]]  # events
+
+    def losses(self) -> list[float]:
+        """Mini-batch losses in order."""
+        return [row["loss"] for row in self.rows if row["kind"] == "gradient"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One case.
+
+    Attributes:
+        after: checks the outcomes of all ranks, by rank; raises AssertionError.
+        fails: text that must be in the error with which every rank ends; None: no rank fails.
+        left: messages that nobody takes, all ranks together.
+        compute: how long a gradient takes on the simulator.
+    """
+
+    algorithm: Algorithm
+    workers: int = 2
+    settings: WorkloadSettings = field(default_factory=lambda: Quadratic(dimension=20, noise=0.0))
+    budget: Budget = field(default_factory=lambda: Budget(steps=1))
+    optimizer: OptimizerSettings | None = None
+    bucket_nbytes: int = 1 << 22
+    after: Callable[[Case, Sequence[Outcome]], None] | None = None
+    fails: str | None = None
+    left: int = 0
+    compute: Compute = field(default_factory=lambda: Compute(gradient_s=1.0))
+    timeout_s: float = 30.0
+
+    @property
+    def ranks(self) -> int:
+        """Workers and server."""
+        return self.workers + ("server" in self.algorithm.needs)
+
+    def workload(self) -> Workload:
+        """A fresh workload."""
+        return self.settings.build(torch.device("cpu"), self.workers)
+
+    def judge(self, outcomes: Sequence[Outcome]) -> None:
+        """Check what all ranks ended with."""
+        left = [outcome.left for outcome in outcomes]
+        assert sum(left) == self.left, f"messages that nobody took, by rank: {left}, expected {self.left} in all"
+        if self.after is not None:
+            self.after(self, outcomes)
+
+
+def on_simulator(case: Case, *, shuffle: int | None = None) -> list[Outcome]:
+    """Run a case in virtual time and judge it."""
+    simulation = Simulation(
+        case.algorithm,
+        case.workload(),
+        workers=case.workers,
+        seed=SEED,
+        optimizer=case.optimizer,
+        compute=case.compute,
+        network=Network(latency_s=1e-3, bandwidth_Gbit_per_s=100.0),
+        bucket_nbytes=case.bucket_nbytes,
+        shuffle=shuffle,
+    )
+    try:
+        simulation.run(case.budget)
+    except TaskFailed as error:
+        expect(case, error)
+        return []
+    assert case.fails is None, f"nobody failed, but every rank should with {case.fails!r}"
+    outcomes = [outcome_of(handle) for handle in simulation.handles]
+    case.judge(outcomes)
+    return outcomes
+
+
+def on_mpi(case: Case, transport_name: str, world: MPI.Comm, fail: Callable[[str], None]) -> None:
+    """Run a case on these ranks, the way `bench.run` does, and judge it on rank 0.
+
+    Args:
+        fail: told the table if a rank waits too long; must end all ranks.
+    """
+    transport = open_transport(transport_name, world, case.workers)
+    workload = case.workload()
+    handle = RankHandle(
+        transport,
+        workload,
+        Recorder("", transport.rank, transport.kernel.now),
+        seed=SEED,
+        optimizer=case.optimizer or OptimizerSettings(**workload.optimizer),
+        evaluated_model=case.algorithm.evaluated_model,
+        track_drift=case.algorithm.conserved(),
+        bucket_nbytes=case.bucket_nbytes,
+    )
+    transport.warm_up(workload.parameters, workload.dtype)
+    try:
+        run_segment(case.algorithm, case.budget, handle, transport, world, case.timeout_s, fail)
+    except TaskFailed as error:
+        if case.fails is None:
+            raise
+        expect(case, error)
+        world.Barrier()
+        return  # the transport is lost with whatever was under way
+    assert case.fails is None, f"rank {transport.rank} did not fail, but every rank should with {case.fails!r}"
+    outcomes = world.gather(outcome_of(handle))
+    transport.close()
+    if outcomes is not None:
+        case.judge(outcomes)
+
+
+def expect(case: Case, error: TaskFailed) -> None:
+    """Whether a failed rank failed as it should; anything else is raised again."""
+    if case.fails is None or case.fails not in f"{type(error.__cause__).__name__}: {error.__cause__}":
+        raise error
+
+
+def outcome_of(handle: RankHandle) -> Outcome:
+    """Where a rank stands."""
+    names = (
+        "kind", "step", "t0_s", "t1_s", "nbytes", "wire_nbytes", "peer", "label",
+        "version_read", "version_applied", "staleness", "loss", "mailbox_depth",
+    )  # fmt: skip
+    recorder = handle.recorder
+    assert not recorder.dropped
+    return Outcome(
+        rank=handle.rank,
+        steps=handle.state.step,
+        x=handle.replica().data.clone(),
+        kept=dict(handle.state.kept),
+        nbytes=recorder.nbytes,
+        wire_nbytes=recorder.wire_nbytes,
+        messages=recorder.messages,
+        left=handle.mailbox.left(),
+        rows=[dict(zip(names, row, strict=True)) for row in recorder.rows()],
+    )

@@ -1,0 +1,108 @@
+"""Starts ranks from pytest: one launch for many cases, since starting ranks takes longer than most cases."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from bench.launch import environment_for_ranks, mpirun
+from bench.settings import StudyError
+from tests.support.mpi_cases import Case
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def require(transport: str) -> None:
+    """Skip the test if its transport cannot run here."""
+    if transport == "simulated":
+        return
+    if find_spec("mpi4py") is None:
+        pytest.skip("mpi4py is not installed")
+    if transport == "horovod" and find_spec("horovod") is None:
+        pytest.skip("Horovod is not installed")
+    try:
+        mpirun()
+    except StudyError as error:
+        pytest.skip(str(error))
+
+
+def start(ranks: int, arguments: Sequence[str], *, cwd: Path = ROOT) -> subprocess.Popen[str]:
+    """mpirun with this Python and these arguments, under the supervisor's environment."""
+    return subprocess.Popen(
+        [mpirun(), "-n", str(ranks), sys.executable, *arguments],
+        cwd=cwd,
+        env=environment_for_ranks(ranks),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+
+
+def finish(process: subprocess.Popen[str], timeout_s: float) -> tuple[str, str]:
+    """stdout and stderr of a launch; ended if it takes longer, and that is a failure."""
+    try:
+        return process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # mpirun ends its ranks before it goes
+        try:
+            out, err = process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+        pytest.fail(f"the launch did not end within {timeout_s:g} s\n{out[-3000:]}\n{err[-3000:]}")
+
+
+def run_cases(module: str, transport: str, cases: Mapping[str, Case], *, timeout_s: float = 200) -> dict[str, str]:
+    """Run cases under mpirun, in as few launches as possible: name -> "" or why it failed.
+
+    A case that fails ends its launch; those after it get another one.
+    """
+    outcome: dict[str, str] = {}
+    # By number of ranks: Horovod starts afresh whenever it changes.
+    waiting = sorted(cases, key=lambda name: cases[name].ranks)
+    while waiting:
+        ranks = max(cases[name].ranks for name in waiting)
+        with tempfile.TemporaryDirectory(prefix="paceline-test-") as folder:
+            arguments = ["-m", "tests.support.mpi_program", module, transport, folder, *waiting]
+            _, stderr = finish(start(ranks, arguments), timeout_s)
+            said = list(_said(Path(folder)))
+        started = [entry["case"] for entry in said if entry["event"] == "start"]
+        for entry in said:
+            if entry["event"] == "passed":
+                outcome[entry["case"]] = ""
+        for entry in said:
+            if entry["event"] == "failed":
+                outcome[entry["case"]] = outcome.get(entry["case"], "") + entry["text"] + "\n"
+        lost = next((name for name in waiting if name not in outcome), None)
+        if lost is not None and not any(outcome.get(name) for name in started):
+            # The launch ended without a word from any rank: a crash in a library, or it never came up.
+            outcome[lost] = f"the launch ended in this case without a traceback; stderr:\n{stderr[-6000:]}"
+            if not started:
+                return {name: outcome[lost] for name in cases}
+        waiting = [name for name in waiting if name not in outcome]
+    return outcome
+
+
+def _said(folder: Path) -> Iterator[dict[str, str]]:
+    for path in sorted(folder.glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            yield json.loads(line)
+
+
+def selected(request: pytest.FixtureRequest, transport: str) -> list[str]:
+    """Names of the cases that this session will ask for on this transport, from this module's tests."""
+    names: dict[str, None] = {}
+    for item in request.session.items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if item.path == request.path and parameters.get("transport") == transport and "name" in parameters:
+            names[parameters["name"]] = None
+    return list(names)

@@ -1,0 +1,344 @@
+"""The tables: what is written is what is read, with units; what is torn is named; nothing is ever half there."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench import records
+from bench.events import Recorder
+from bench.records import (
+    EVENTS,
+    HELDOUT,
+    KINDS,
+    RUNS,
+    SNAPSHOTS,
+    TABLES,
+    Table,
+    load,
+    write_atomic,
+    write_rows,
+    write_table,
+)
+
+EXAMPLES: dict[str, Any] = {"int32": 7, "int64": 1 << 40, "double": 0.1, "string": "grün \n'x'", "bool": True}
+
+
+def example_row(table: Table, **changes: Any) -> dict[str, Any]:
+    return {c.name: EXAMPLES[str(c.type)] for c in table.columns} | changes
+
+
+def write_run(root: Path, run_id: str, *, status: str = "completed") -> Path:
+    folder = root / "runs" / run_id
+    folder.mkdir(parents=True)
+    write_rows(EVENTS, [example_row(EVENTS, run_id=run_id, rank=0)], folder / "events-r0-p0.parquet")
+    write_rows(EVENTS, [example_row(EVENTS, run_id=run_id, rank=1)], folder / "events-r1-p0.parquet")
+    write_rows(SNAPSHOTS, [example_row(SNAPSHOTS, run_id=run_id)], folder / "snapshots-r0.parquet")
+    write_rows(HELDOUT, [example_row(HELDOUT, run_id=run_id)], folder / "heldout.parquet")
+    write_rows(RUNS, [example_row(RUNS, run_id=run_id, status=status)], folder / "run.parquet")
+    return folder
+
+
+# -- schemas -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=list(TABLES))
+def test_a_table_comes_back_as_it_was_written(table: Table, tmp_path: Path) -> None:
+    rows = [example_row(table), example_row(table)]
+    write_rows(table, rows, tmp_path / "t.parquet")
+    back = pq.read_table(tmp_path / "t.parquet")
+    assert back.to_pylist() == rows
+    assert back.schema.equals(table.schema, check_metadata=True)
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=list(TABLES))
+def test_every_column_has_a_meaning_and_its_unit_is_in_the_file(table: Table, tmp_path: Path) -> None:
+    write_rows(table, [], tmp_path / "t.parquet")
+    schema = pq.read_schema(tmp_path / "t.parquet")
+    assert schema.metadata[b"paceline_table"].decode() == table.name
+    for column in table.columns:
+        metadata = schema.field(column.name).metadata
+        assert metadata[b"unit"].decode() == column.unit == table.units()[column.name]
+        assert len(metadata[b"meaning"].decode()) >= 1
+    assert len({c.name for c in table.columns}) == len(table.columns)
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=list(TABLES))
+def test_a_name_that_tells_a_unit_tells_the_truth(table: Table) -> None:
+    for column in table.columns:
+        if column.name.endswith("_s"):
+            assert column.unit == "s"
+        if column.name.endswith("nbytes"):
+            assert column.unit == "byte"
+        if column.unit == "s":
+            assert column.type == pa.float64()
+
+
+def test_a_wrong_set_of_columns_is_refused(tmp_path: Path) -> None:
+    row = example_row(HELDOUT)
+    del row["t_s"]
+    columns = {name: [value] for name, value in row.items()} | {"time": [0.0]}
+    with pytest.raises(ValueError, match=r"heldout: missing columns \['t_s'\], unknown columns \['time'\]"):
+        write_table(HELDOUT, columns, tmp_path / "t.parquet")
+    with pytest.raises(ValueError):
+        write_rows(HELDOUT, [example_row(HELDOUT, snapshot="first")], tmp_path / "t.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_arrow_table_is_written_with_the_tables_schema(tmp_path: Path) -> None:
+    plain = pa.Table.from_pylist([example_row(HELDOUT)])  # int64 where the schema says int32, and no units
+    write_table(HELDOUT, plain, tmp_path / "t.parquet")
+    assert pq.read_schema(tmp_path / "t.parquet").equals(HELDOUT.schema, check_metadata=True)
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def test_load_gives_all_tables_of_all_folders_with_units(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "one")
+    write_run(tmp_path / "a", "two", status="diverged")
+    write_run(tmp_path / "b", "three", status="crashed")
+    results = load(tmp_path / "a", str(tmp_path / "b"))
+    assert sorted(results.runs["run_id"]) == ["one", "three", "two"]
+    assert len(results.events) == 6 and len(results.snapshots) == 3 and len(results.heldout) == 3
+    assert results.skipped == []
+    for name, frame in (("runs", results.runs), ("events", results.events), ("heldout", results.heldout)):
+        assert list(frame.columns) == [c.name for c in TABLES[name].columns]
+        assert frame.attrs["units"] == TABLES[name].units() == results.units[name]
+
+
+def test_empty_tables_keep_their_columns_and_types(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    results = load(tmp_path)
+    assert (
+        results.events.empty and results.events["t0_s"].dtype == "float64" and results.events["rank"].dtype == "int32"
+    )
+
+
+def test_a_run_without_its_row_is_not_loaded(tmp_path: Path) -> None:
+    write_run(tmp_path, "whole")
+    (write_run(tmp_path, "killed") / "run.parquet").unlink()
+    results = load(tmp_path)
+    for frame in (results.runs, results.events, results.snapshots, results.heldout):
+        assert set(frame["run_id"]) == {"whole"}
+    assert results.skipped == []
+
+
+@pytest.mark.parametrize(
+    ("torn", "lost"), [("events-r1-p0.parquet", "events"), ("heldout.parquet", "heldout"), ("run.parquet", "runs")]
+)
+@pytest.mark.parametrize("keep", [0, 5, 200, -1], ids=["empty", "magic", "head", "all but a byte"])
+def test_a_torn_file_is_named_and_skipped_and_the_rest_loads(tmp_path: Path, torn: str, lost: str, keep: int) -> None:
+    folder = write_run(tmp_path, "hurt")
+    write_run(tmp_path, "whole")
+    data = (folder / torn).read_bytes()
+    (folder / torn).write_bytes(data[:keep])
+    results = load(tmp_path)
+    (reason,) = results.skipped
+    assert reason.startswith(f"{folder / torn}: Arrow") and "\n" not in reason
+    assert set(results.runs["run_id"]) == ({"whole"} if lost == "runs" else {"hurt", "whole"})
+    rows = (
+        {"events": 4, "snapshots": 2, "heldout": 2} if lost != "runs" else {"events": 2, "snapshots": 1, "heldout": 1}
+    )
+    if lost != "runs":
+        rows[lost] -= 1
+    assert {name: len(getattr(results, name)) for name in rows} == rows
+
+
+def test_a_file_of_another_schema_is_named_and_skipped(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "one")
+    pq.write_table(pa.table({"x": [1]}), folder / "events-r7-p0.parquet")
+    write_rows(HELDOUT, [example_row(HELDOUT)], folder / "snapshots-r7.parquet")
+    results = load(tmp_path)
+    assert sorted(line.split(":")[0] for line in results.skipped) == sorted(
+        str(folder / name) for name in ("events-r7-p0.parquet", "snapshots-r7.parquet")
+    )
+    assert len(results.events) == 2 and len(results.snapshots) == 1
+
+
+def test_leavings_of_a_killed_writer_are_not_read(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "one")
+    (folder / ".events-r0-p1.parquet.123.tmp").write_bytes(b"half")
+    (tmp_path / "runs" / "stray.txt").write_text("")
+    assert load(tmp_path).skipped == [] and len(load(tmp_path).events) == 2
+
+
+@pytest.mark.parametrize("name", ["nowhere", "file", "empty"])
+def test_what_is_no_results_folder_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=f"not a results folder.*{name}.*paceline run"):
+        load(tmp_path / name)
+
+
+def test_records_is_free_of_pickle() -> None:
+    assert "pickle" not in Path(records.__file__).read_text(encoding="utf-8").replace("unpickled", "")
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def test_write_atomic_replaces_whole_files_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    write_atomic(path, b"old")
+    write_atomic(path, b"new and longer")
+    assert path.read_bytes() == b"new and longer" and [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x"
+    write_atomic(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from bench.records import write_atomic
+folder, n = Path(sys.argv[1]), 0
+print("ready", flush=True)
+while True:
+    n += 1
+    write_atomic(folder / "same", bytes([n % 256]) * 300_000)
+    write_atomic(folder / f"new-{n % 5}", bytes([n % 256]) * 300_000)
+"""
+
+
+def test_kill_9_never_leaves_a_half_file(tmp_path: Path) -> None:
+    for generation in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
+        ) as writer:
+            assert writer.stdout is not None and writer.stdout.readline() == b"ready\n"
+            # Some writes pass; then the end comes at whatever point the writer has reached. What is visible must be
+            # whole at every moment, while it is alive and after its death.
+            for _ in range(60 * (generation + 1)):
+                assert whole(tmp_path)
+            writer.send_signal(signal.SIGKILL)
+        assert whole(tmp_path)
+    assert (tmp_path / "same").exists()
+
+
+def whole(folder: Path) -> bool:
+    for path in folder.iterdir():
+        if not path.name.startswith("."):
+            data = path.read_bytes()
+            if len(data) != 300_000 or data.count(data[:1]) != len(data):
+                return False
+    return True
+
+
+# -- the recorder ------------------------------------------------------------------------------------------------------
+
+counts = st.integers(min_value=-1, max_value=(1 << 63) - 1)
+row = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(KINDS),
+        "step": st.integers(min_value=0, max_value=1 << 40),
+        "t0_s": st.floats(allow_nan=False),
+        "t1_s": st.floats(allow_nan=False),
+        "nbytes": st.integers(min_value=0, max_value=1 << 40),
+        "wire_nbytes": st.integers(min_value=0, max_value=1 << 40),
+        "peer": st.integers(min_value=-1, max_value=4096),
+        "label": st.text(max_size=20).filter(lambda text: text.isprintable()),
+        "version_read": counts,
+        "version_applied": counts,
+        "staleness_updates": counts,
+        "loss": st.floats(),
+        "mailbox_depth": st.integers(min_value=-1, max_value=1 << 20),
+    }
+)
+
+
+def record(recorder: Recorder, values: dict[str, Any]) -> None:
+    rest = dict(values)
+    positional = [rest.pop(name) for name in ("kind", "step", "t0_s", "t1_s")]
+    recorder.add(*positional, staleness=rest.pop("staleness_updates"), **rest)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(row, max_size=20), spill_after=st.sets(st.integers(min_value=0, max_value=19)))
+def test_events_come_back_through_any_parts(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], spill_after: set[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("events")
+    recorder = Recorder("the run", 3, lambda: 0.0, capacity=20)
+    for i, values in enumerate(rows):
+        record(recorder, values)
+        if i in spill_after:
+            recorder.spill(folder)
+    recorder.spill(folder)
+    parts = [folder / f"events-r3-p{i}.parquet" for i in range(len(list(folder.iterdir())))]
+    back = pa.concat_tables([pq.read_table(part) for part in parts]).to_pylist()
+    assert len(back) == len(rows) and recorder.dropped == 0
+    for got, values in zip(back, rows, strict=True):
+        expected = {"run_id": "the run", "rank": 3, **values}
+        assert list(got) == [c.name for c in EVENTS.columns]
+        if math.isnan(expected["loss"]):
+            assert math.isnan(got.pop("loss")) and math.isnan(expected.pop("loss"))
+        assert got == expected
+    sent = [values for values in rows if values["kind"] != "recv"]  # a message's sender counts it
+    assert recorder.nbytes == sum(values["nbytes"] for values in sent)
+    assert recorder.wire_nbytes == sum(values["wire_nbytes"] for values in sent)
+
+
+def test_defaults_say_does_not_apply(tmp_path: Path) -> None:
+    recorder = Recorder("r", 0, lambda: 0.0, capacity=4)
+    recorder.add("wait", 1, 0.0, 1.0)
+    recorder.spill(tmp_path)
+    (got,) = pq.read_table(tmp_path / "events-r0-p0.parquet").to_pylist()
+    assert math.isnan(got.pop("loss"))
+    unset = {"peer", "version_read", "version_applied", "staleness_updates", "mailbox_depth"}
+    assert {name for name, value in got.items() if value == -1} == unset
+    assert got["nbytes"] == got["wire_nbytes"] == 0 and got["label"] == ""
+
+
+def test_rows_that_do_not_fit_are_counted_and_their_bytes_too(tmp_path: Path) -> None:
+    recorder = Recorder("r", 0, lambda: 0.0, capacity=8)
+    full_at = []
+    for i in range(11):
+        recorder.add("send", i, 0.0, 0.0, nbytes=10, wire_nbytes=12)
+        full_at.append(recorder.nearly_full)
+    assert recorder.dropped == 3 and len(recorder.rows()) == 8
+    assert full_at == [False] * 6 + [True] * 5  # beyond three quarters
+    assert (recorder.nbytes, recorder.wire_nbytes) == (110, 132)  # the count of bytes does not depend on the buffer
+    recorder.spill(tmp_path)
+    recorder.add("send", 99, 0.0, 0.0)
+    assert recorder.dropped == 3 and [r[1] for r in recorder.rows()] == [99]
+
+
+def test_spilling_numbers_parts_and_the_first_is_always_there(tmp_path: Path) -> None:
+    recorder = Recorder("r", 2, lambda: 0.0, capacity=8)
+    recorder.spill(tmp_path)  # a rank without events has a table too
+    recorder.spill(tmp_path)  # nothing new: no new part
+    recorder.add("apply", 1, 0.0, 0.0)
+    recorder.spill(tmp_path)
+    recorder.spill(tmp_path)
+    lengths = {p.name: pq.read_metadata(p).num_rows for p in tmp_path.iterdir()}
+    assert lengths == {"events-r2-p0.parquet": 0, "events-r2-p1.parquet": 1}
+
+
+def test_the_frames_of_load_are_plain_columns(tmp_path: Path) -> None:
+    write_run(tmp_path, "one")
+    frame = load(tmp_path).events
+    assert isinstance(frame, pd.DataFrame) and frame["rank"].tolist() == [0, 1]
+    assert frame["label"].tolist() == [EXAMPLES["string"]] * 2
