@@ -107,7 +107,9 @@ def _start_horovod(workers: MPI.Comm) -> None:
     global _initialised_for
     everybody = MPI.COMM_WORLD.Get_group()
     ranks = MPI.Group.Translate_ranks(workers.Get_group(), list(range(workers.Get_size())), everybody)
-    if list(ranks) == _initialised_for:
+    # Whether to start afresh is decided together: a rank that sat out while others did so does not know that Horovod,
+    # which shuts down everywhere at once, is gone.
+    if not workers.allreduce(list(ranks) != _initialised_for, op=MPI.LOR):
         return
     if _initialised_for is not None:
         hvd.shutdown()

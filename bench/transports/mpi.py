@@ -312,11 +312,9 @@ class MPITransport:
         if alone:
             # The blocking all-reduce of the last bucket must not count as computing, so it is launched after the clock
             # is read: the last tensors are ready only when the backward pass is over anyway.
-            held: list[int] = []
-            ready = ReadyBuckets(buckets, lambda b: held.append(b) if b == last else launch(b))
+            ready = ReadyBuckets(buckets, lambda b: launch(b) if b < last else None) if last else None
             computed = self._compute_here(lambda: evaluate(x, ready))
-            for b in held:
-                launch(b)
+            launch(last)
             for entry in list(self._collectives):
                 self._finish_here(entry)
         else:

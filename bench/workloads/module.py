@@ -107,8 +107,7 @@ class ModuleWorkload:
         self._bound_x = self._bound_out = 0
         self._on_ready: OnReady | None = None
         self._pending: set[int] = set()
-        for k, p in enumerate(self._parameters):
-            p.register_post_accumulate_grad_hook(self._hook(k))  # type: ignore[no-untyped-call]
+        self._hooked = False
 
     def initial(self, seed: int) -> Tensor:
         """Initial parameters [P], a function of the seed alone."""
@@ -135,6 +134,7 @@ class ModuleWorkload:
         out.zero_()
         inputs, targets = batch
         if on_ready is not None:
+            self._install_hooks()
             self._on_ready, self._pending = on_ready, set(range(len(self._parameters)))
         try:
             with torch.enable_grad():  # grad mode belongs to the thread; the caller may be a helper thread
@@ -185,6 +185,13 @@ class ModuleWorkload:
         # detach: a view made of a detached vector carries no history, whatever the caller's grad mode.
         parts = torch.split(vector.detach(), self._sizes)
         return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def _install_hooks(self) -> None:
+        """Once, and only if somebody asks: each hook is a call into Python in the middle of the backward pass."""
+        if not self._hooked:
+            for k, p in enumerate(self._parameters):
+                p.register_post_accumulate_grad_hook(self._hook(k))  # type: ignore[no-untyped-call]
+            self._hooked = True
 
     def _hook(self, k: int) -> Callable[[Tensor], None]:
         def fire(_: Tensor) -> None:
