@@ -22,6 +22,7 @@ from torch import Tensor
 from algorithms.interface import SERVER, Algorithm, Message, Need, Server, Worker
 
 ELASTIC = "elastic"
+DEFAULT_BETA = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +35,21 @@ class EASGD(Algorithm):
     evaluated_model: ClassVar[str] = "center"
 
     period: int = 10  # tau [steps]
-    beta: float = 0.9  # p alpha, the paper's; larger: workers are held closer to the center
-    moving_rate: float | None = None  # alpha; None means beta / p. Stable below about (4 - 2 eta h) / (4 - eta h)
+    # One of the two, or neither: then beta = 0.9 as in the paper. Larger: workers are held closer to the center.
+    beta: float | None = None  # p alpha
+    moving_rate: float | None = None  # alpha; stable up to (4 - 2 eta h) / (4 - eta h)
 
     def __post_init__(self) -> None:
         if self.period < 1:
             raise ValueError(f"period must be at least 1 step: got {self.period}")
+        if self.beta is not None and self.moving_rate is not None:
+            raise ValueError(
+                f"beta and moving_rate say the same (beta = workers x moving_rate): got both, {self.beta} and "
+                f"{self.moving_rate} (leave one out)"
+            )
         if self.moving_rate is not None and not 0 <= self.moving_rate <= 1:
             raise ValueError(f"moving_rate (alpha) must lie in [0, 1]: got {self.moving_rate}")
-        if self.moving_rate is None and self.beta < 0:
+        if self.beta is not None and not self.beta >= 0:
             raise ValueError(f"beta (workers x moving rate) must not be negative: got {self.beta}")
 
     def validate(self, size: int) -> None:
@@ -54,7 +61,9 @@ class EASGD(Algorithm):
 
     def alpha(self, size: int) -> float:
         """The moving rate for `size` workers."""
-        return self.beta / size if self.moving_rate is None else self.moving_rate
+        if self.moving_rate is not None:
+            return self.moving_rate
+        return (DEFAULT_BETA if self.beta is None else self.beta) / size
 
     async def worker(self, w: Worker) -> None:
         """One worker."""

@@ -77,8 +77,8 @@ def environment_for_ranks(ranks: int) -> dict[str, str]:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         env.setdefault("OMPI_ALLOW_RUN_AS_ROOT", "1")
         env.setdefault("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-    # A rank has two threads at work: one drives MPI while the other computes (or is Horovod's). So it must not be tied to
-    # one core, and must not spin while the other thread, or another rank, needs the core that it waits on.
+    # A rank has two threads at work: one drives MPI while the other computes (or is Horovod's). So it must not be tied
+    # to one core, and must not spin while the other thread, or another rank, needs the core that it waits on.
     env.setdefault("PRTE_MCA_hwloc_default_binding_policy", "none")
     env.setdefault("OMPI_MCA_hwloc_base_binding_policy", "none")  # Open MPI 4
     if 2 * ranks > cores():

@@ -17,7 +17,18 @@ from typing import Any
 import torch
 
 PACKAGES = ("paceline", "torch", "numpy", "mpi4py", "horovod", "pandas", "pyarrow")
-ENVIRONMENT = ("SLURM_", "OMPI_MCA_", "PRTE_MCA_", "MALLOC_", "UCX_", "NCCL_", "OMP_", "HOROVOD_", "CUDA_VISIBLE_DEVICES", "LOADEDMODULES")
+ENVIRONMENT = (
+    "SLURM_",
+    "OMPI_MCA_",
+    "PRTE_MCA_",
+    "MALLOC_",
+    "UCX_",
+    "NCCL_",
+    "OMP_",
+    "HOROVOD_",
+    "CUDA_VISIBLE_DEVICES",
+    "LOADEDMODULES",
+)
 
 
 def here() -> dict[str, Any]:

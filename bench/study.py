@@ -243,7 +243,6 @@ def resolve(raw: Mapping[str, Any], *, only: tuple[str, ...] = (), where: str = 
             if name not in names:
                 raise StudyError(f"--only: the study has no algorithm {name!r}{nearest(name, names)}")
         algorithms = tuple(a for a in algorithms if {a.label, a.algorithm.name} & set(only))
-        raw["algorithm"] = [e for e in raw["algorithm"] if {e.get("label", e["name"]), e["name"]} & set(only)]
     study = Study(raw=raw, table=table, workloads=workloads, algorithms=algorithms)
     _check_cells(study, where)
     return study

@@ -366,9 +366,15 @@ class RankHandle:
         await self._all_returned
 
     def begin_segment(
-        self, algorithm: Algorithm, budget: Budget, *, first_snapshot: int = 0
+        self, algorithm: Algorithm, budget: Budget, *, first_snapshot: int | None = None
     ) -> Coroutine[Any, Any, None]:
-        """The coroutine of this rank from where it stands to the end of `budget`; run it once with the kernel."""
+        """The coroutine of this rank from where it stands to the end of `budget`; run it once with the kernel.
+
+        Args:
+            first_snapshot: number of the first planned snapshot to take; None goes on after the last one.
+        """
+        if first_snapshot is None:
+            first_snapshot = self.snapshots[-1].number + 1 if self.snapshots else 0
 
         def agree(value: float) -> Awaitable[float]:
             return self._transport.agree(value, alone=self._alone())

@@ -45,8 +45,8 @@ def test_one_worker_is_the_sequential_optimizer(name: str, settings: OptimizerSe
 
 
 def digits() -> Workload:
-    """A network in float64: on a quadratic with one Hessian the mean model does not notice how often models are averaged,
-    so that equalities there would prove little."""
+    """A network in float64: on a quadratic with one Hessian the mean model does not notice how often models are
+    averaged, so that equalities there would prove little."""
     return DigitsMlp(dtype="float64").build(torch.device("cpu"), 4)
 
 

@@ -1,0 +1,13 @@
+"""What holds for all tests: one thread each, and property tests that try the same cases every time."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch is imported; it holds for the processes that tests start, too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from hypothesis import settings
+
+settings.register_profile("paceline", deadline=None, derandomize=True, database=None)
+settings.load_profile("paceline")
