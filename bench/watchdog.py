@@ -97,7 +97,8 @@ class Watchdog:
             return [(str(self._watched.rank), blocking.what, blocking.label, "all", self._main_place())]
         for _ in range(10):
             try:
-                return self._watched.kernel.rows()
+                waiting = self._watched.kernel.rows()
+                return waiting or [(str(self._watched.rank), "nothing: it has ended", "", "", "")]
             except RuntimeError:  # the main thread changed its tasks while we looked
                 time.sleep(0.01)
         return []

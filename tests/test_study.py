@@ -139,8 +139,8 @@ def test_a_run_id_does_not_depend_on_spelling_or_order() -> None:
 
 
 def test_the_stored_study_gives_the_same_cells_again() -> None:
-    # The session that runs the cells reads study.json; it must find every id that the supervisor gave it. What is stored
-    # is the whole study, also after `--only`.
+    # The session that runs the cells reads study.json; it must find every id that the supervisor gave it. What is
+    # stored is the whole study, also after `--only`.
     raw = table() | {"network": {"bandwidth_Gbit_per_s": float("inf")}}
     for study in (resolve(raw), resolve(raw, only=("easgd-fast",)), resolve(raw, only=("easgd", "allreduce-sgd"))):
         stored = ids(resolve(json.loads(json.dumps(study.raw))))

@@ -57,8 +57,8 @@ class Reduced:
 class Alone(IntEnum):
     """Whether a rank may block in a call.
 
-    EVERYWHERE matters because MPI matches a blocking collective only with blocking ones: whether to block must be
-    decided alike on all workers, so it may depend on what the algorithm has called so far, but not on timing.
+    EVERYWHERE matters because MPI matches a blocking collective only with blocking ones, which are faster. It depends
+    on what this rank's algorithm has called so far; where workers differ, none gets the blocking one.
     """
 
     NO = 0  # other tasks, handlers or messages of this rank need the main thread

@@ -92,7 +92,6 @@ class _Check:
 
     number: int
     call: tuple[str, int, torch.dtype]
-    blocking: bool
     codes: NDArray[np.int64]
     request: MPI.Request
 
@@ -367,7 +366,10 @@ class MPITransport:
             # The check first: with vectors of different lengths MPI may hang, or stop on some ranks only.
             check.request.Wait()
             self._verify(check)
-            self.workers.Allreduce(MPI.IN_PLACE, as_array(staged))
+            if check.codes[4]:  # somebody overlaps, and MPI matches a blocking collective with blocking ones only
+                self.workers.Iallreduce(MPI.IN_PLACE, as_array(staged)).Wait()
+            else:
+                self.workers.Allreduce(MPI.IN_PLACE, as_array(staged))
         finally:
             self.blocking = None
         from_wire(staged, v, self.size)
@@ -378,25 +380,20 @@ class MPITransport:
     """What the main thread blocks in, for the watchdog's table."""
 
     def _start_check(self, label: str, v: Tensor, *, blocking: bool = False) -> _Check:
-        """Largest and smallest digest and length over the workers, as one all-reduce of maxima."""
+        """Largest and smallest digest and length over the workers, and whether any does not block: one all-reduce of
+        maxima."""
         self._collective_count += 1
-        call = (label, v.numel(), v.dtype)
-        digest = zlib.crc32(f"{label}#{self._collective_count} {v.dtype} {blocking}".encode())
-        codes = np.array([digest, -digest, v.numel(), -v.numel()], dtype=np.int64)
-        return _Check(
-            self._collective_count, call, blocking, codes, self.checks.Iallreduce(MPI.IN_PLACE, codes, op=MPI.MAX)
-        )
+        number, call = self._collective_count, (label, v.numel(), v.dtype)
+        digest = zlib.crc32(f"{label}#{number} {v.dtype}".encode())
+        codes = np.array([digest, -digest, v.numel(), -v.numel(), not blocking], dtype=np.int64)
+        return _Check(number, call, codes, self.checks.Iallreduce(MPI.IN_PLACE, codes, op=MPI.MAX))
 
     def _verify(self, check: _Check) -> None:
         if check.codes[0] == -check.codes[1] and check.codes[2] == -check.codes[3]:
             return
         # All workers see the same maxima, so all arrive here and can ask each other.
-        calls, blocking = zip(*self.disputes.allgather((check.call, check.blocking)), strict=True)
-        # MPI matches a blocking collective with blocking ones only; see `Alone`.
-        way = "" if len(set(blocking)) == 1 else f"; blocking by rank: {', '.join(map(str, blocking))}"
-        raise LabelMismatch(
-            f"workers joined different collectives as their number {check.number}: {describe(calls)}{way}"
-        )
+        calls = describe(self.disputes.allgather(check.call))
+        raise LabelMismatch(f"workers joined different collectives as their number {check.number}: {calls}")
 
     def _poll_collectives(self) -> bool:
         before = len(self._collectives)

@@ -7,7 +7,7 @@ import pytest
 from bench.kernel import TaskFailed
 from tests.conformance.cases import CASES
 from tests.support.mpi_cases import on_simulator
-from tests.support.mpi_launch import require, run_cases, selected
+from tests.support.mpi_launch import LIKE_A_NETWORK, require, run_cases, selected
 
 LARGE = {name for name in CASES if "64MiB" in name}
 SHUFFLES = 10
@@ -36,9 +36,14 @@ def outcomes() -> dict[str, dict[str, str]]:
 def test_on_ranks(
     name: str, transport: str, outcomes: dict[str, dict[str, str]], request: pytest.FixtureRequest
 ) -> None:
-    """Under mpirun, all cases of a transport in one launch."""
+    """Under mpirun, all cases of a transport in one launch: on mpi as over a network, on horovod as on one machine."""
     require(transport)
     if transport not in outcomes:
         names = selected(request, transport)
-        outcomes[transport] = run_cases("tests.conformance.cases", transport, {name: CASES[name] for name in names})
+        outcomes[transport] = run_cases(
+            "tests.conformance.cases",
+            transport,
+            {name: CASES[name] for name in names},
+            environment=LIKE_A_NETWORK if transport == "mpi" else None,
+        )
     assert not outcomes[transport][name], outcomes[transport][name]

@@ -33,12 +33,22 @@ def require(transport: str) -> None:
         pytest.skip(str(error))
 
 
-def start(ranks: int, arguments: Sequence[str], *, cwd: Path = ROOT) -> subprocess.Popen[str]:
-    """mpirun with this Python and these arguments, under the supervisor's environment."""
+LIKE_A_NETWORK = {"OMPI_MCA_smsc": "^cma,knem,xpmem"}
+"""Has Open MPI move large messages between processes of a machine piece by piece, as over a network.
+
+By default the receiver copies them at once out of the sender's memory, so that they can neither overtake nor be
+overtaken and need no help from the sender: that hides mistakes.
+"""
+
+
+def start(
+    ranks: int, arguments: Sequence[str], *, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """mpirun with this Python and these arguments, under the supervisor's environment and what is added to it."""
     return subprocess.Popen(
         [mpirun(), "-n", str(ranks), sys.executable, *arguments],
-        cwd=cwd,
-        env=environment_for_ranks(ranks),
+        cwd=ROOT,
+        env=environment_for_ranks(ranks) | dict(environment or {}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -61,7 +71,14 @@ def finish(process: subprocess.Popen[str], timeout_s: float) -> tuple[str, str]:
         pytest.fail(f"the launch did not end within {timeout_s:g} s\n{out[-3000:]}\n{err[-3000:]}")
 
 
-def run_cases(module: str, transport: str, cases: Mapping[str, Case], *, timeout_s: float = 200) -> dict[str, str]:
+def run_cases(
+    module: str,
+    transport: str,
+    cases: Mapping[str, Case],
+    *,
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float = 200,
+) -> dict[str, str]:
     """Run cases under mpirun, in as few launches as possible: name -> "" or why it failed.
 
     A case that fails ends its launch; those after it get another one.
@@ -73,7 +90,7 @@ def run_cases(module: str, transport: str, cases: Mapping[str, Case], *, timeout
         ranks = max(cases[name].ranks for name in waiting)
         with tempfile.TemporaryDirectory(prefix="paceline-test-") as folder:
             arguments = ["-m", "tests.support.mpi_program", module, transport, folder, *waiting]
-            _, stderr = finish(start(ranks, arguments), timeout_s)
+            _, stderr = finish(start(ranks, arguments, environment=environment), timeout_s)
             said = list(_said(Path(folder)))
         started = [entry["case"] for entry in said if entry["event"] == "start"]
         for entry in said:
