@@ -39,7 +39,7 @@ class Simulation:
         optimizer: OptimizerSettings | None = None,
         network: Network | None = None,
         compute: Compute | None = None,
-        bucket_nbytes: int = 1 << 22,
+        bucket_nbytes: int = 25 << 20,
         shuffle: int | None = None,
         run_id: str = "",
         spill_to: Path | None = None,

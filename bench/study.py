@@ -62,7 +62,7 @@ class StudyTable:
     workers: tuple[int, ...] = (4,)
     transports: tuple[Transport, ...] = ("mpi",)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    bucket_MiB: float = 4.0  # pieces in which mean_gradient reduces; 0: everything at the end
+    bucket_MiB: float = 25.0  # pieces in which mean_gradient reduces, as large as DDP's; 0: everything at the end
     poll: Literal["sleep", "spin"] = "sleep"  # spin: never sleep while waiting, for ranks with a core of their own
     timeout_s: float = 120.0  # longest time a rank may wait without anything happening
     save: Literal["none", "evaluated", "replicas"] = "evaluated"  # which snapshots are kept on disk

@@ -92,7 +92,7 @@ class RankHandle:
         optimizer: OptimizerSettings,
         evaluated_model: str = "mean",
         track_drift: bool = False,
-        bucket_nbytes: int = 1 << 22,
+        bucket_nbytes: int = 25 << 20,
         spill_to: Path | None = None,
         on_step: Callable[[int, float, Tensor], None] | None = None,
     ) -> None:

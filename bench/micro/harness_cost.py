@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=15, help="blocks of each loop")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--sizes", nargs="+", default=["0.2M", "5M"], choices=tuple(BLOCK))
-    parser.add_argument("--bucket-MiB", type=float, default=4.0)
+    parser.add_argument("--bucket-MiB", type=float, default=25.0)
     parser.add_argument("--json", type=Path, help="write every measurement here too")
     parser.add_argument("--child", nargs="+", choices=LOOPS, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)

@@ -18,7 +18,7 @@ from torch import Tensor
 from bench.clock import WallClock
 from bench.kernel import Future, Kernel, Wait
 from bench.transports.base import Reduced, divide_, wire_dtype
-from bench.transports.mpi import Collective, MPITransport
+from bench.transports.mpi import Check, Collective, MPITransport
 
 import horovod.torch as hvd  # isort: skip  # after mpi4py
 
@@ -34,15 +34,14 @@ class HorovodTransport(MPITransport):
         if self.rank < size:
             _start_horovod(self.workers)
 
-    def start_allreduce(self, v: Tensor, label: str) -> Future[Reduced]:
+    def start_allreduce(self, v: Tensor, check: Check) -> Future[Reduced]:
         """Begin to replace v by its mean; Horovod's own thread moves the bytes, `poll` notices the end."""
         t0 = self.kernel.now()
         staged = v if on_wire(v) else v.to(wire_dtype(v.dtype)).contiguous()
-        check = self._start_check(label, v)
         floating = staged.is_floating_point()  # Horovod would scale whole numbers by a rounded 1/n
         op = hvd.Average if floating else hvd.Sum
-        handle = hvd.allreduce_async_(staged, op=op, name=f"{label}.{self._collective_count}")
-        future: Future[Reduced] = Future(Wait("allreduce", label))
+        handle = hvd.allreduce_async_(staged, op=op, name=check.next_name())
+        future: Future[Reduced] = Future(Wait("allreduce", check.label))
 
         def end() -> None:
             hvd.synchronize(handle)
@@ -55,8 +54,8 @@ class HorovodTransport(MPITransport):
         self._collectives.append(Collective(_Handle(handle), check, end, future))
         return future
 
-    def _allreduce_here(self, v: Tensor, label: str) -> Future[Reduced]:
-        future = self.start_allreduce(v, label)
+    def _allreduce_here(self, v: Tensor, check: Check) -> Future[Reduced]:
+        future = self.start_allreduce(v, check)
         self._finish_here(self._collectives[-1])
         return future
 

@@ -10,8 +10,8 @@ Order. Every rank starts collectives in the same order. Were it otherwise, this 
     2. MPI matches rank 0's A with rank 1's B;
     3. if the lengths agree, both get a wrong sum and nobody notices.
 So before the result of a collective is waited for, a tiny one compares a digest of (label, number, type) and the
-length, and a mismatch is an error that names ranks and labels. Within a gradient the buckets have one order by
-construction.
+length, and a mismatch is an error that names ranks and labels. The buckets of gradients have one order by construction,
+and a communicator of their own, since it is a matter of time when they are ready relative to other collectives.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -80,20 +80,36 @@ class Collective:
     """A collective under way: its request, its check, and what to do at the end."""
 
     data: _Request
-    check: _Check
+    check: Check
     end: Callable[[], None]
     future: Future[Any]
-    checked: bool = False  # all workers joined the same one
 
 
 @dataclass(slots=True, eq=False)
-class _Check:
-    """The tiny all-reduce that tells whether all workers joined the same collective; `call` is what this one joined."""
+class Check:
+    """The tiny all-reduce that tells whether all workers joined the same collective; `call` is what this one joined.
+
+    The buckets of a gradient share one, started before the gradient is computed: it costs no waiting.
+    """
 
     number: int
     call: tuple[str, int, torch.dtype]
+    comm: MPI.Comm  # for the data
     codes: NDArray[np.int64]
     request: MPI.Request
+    parts: int = 0  # started so far
+    passed: bool = False
+    error: LabelMismatch | None = None
+
+    @property
+    def label(self) -> str:
+        """What this worker calls the collective."""
+        return self.call[0]
+
+    def next_name(self) -> str:
+        """A name of its own for each all-reduce, the same on all workers."""
+        self.parts += 1
+        return f"{self.label}.{self.number}.{self.parts}"
 
 
 class MPITransport:
@@ -114,6 +130,7 @@ class MPITransport:
         workers = world.Split(0 if self.rank < size else MPI.UNDEFINED, self.rank)
         self.workers = workers
         is_worker = workers != MPI.COMM_NULL
+        self.gradients = workers.Dup() if is_worker else MPI.COMM_NULL  # buckets
         self.checks = workers.Dup() if is_worker else MPI.COMM_NULL  # digests
         self.agreements = workers.Dup() if is_worker else MPI.COMM_NULL
         self.disputes = workers.Dup() if is_worker else MPI.COMM_NULL  # who joined what, after a mismatch
@@ -298,13 +315,15 @@ class MPITransport:
             return computed, [Reduced(computed.t1_s, computed.t1_s, out.numel())]
         reduced: list[Future[Reduced]] = []
         last = len(buckets) - 1
+        blocking = alone is Alone.EVERYWHERE
+        check = self._start_check("gradient", out, self.gradients, blocking=blocking, parts=len(buckets))
 
         def launch(b: int) -> None:
             part = out[buckets[b].lo : buckets[b].hi]
-            if alone is Alone.EVERYWHERE and b == last:  # nothing left to overlap with
-                reduced.append(self._allreduce_here(part, "gradient"))
+            if blocking and b == last:  # nothing left to overlap with
+                reduced.append(self._allreduce_here(part, check))
             else:
-                reduced.append(self.start_allreduce(part, "gradient"))
+                reduced.append(self.start_allreduce(part, check))
             if alone and b:
                 self._poll_collectives()  # nobody else drives the earlier buckets while we compute
 
@@ -333,20 +352,21 @@ class MPITransport:
         if self.size == 1:
             now = self.kernel.now()
             return Reduced(now, now, v.numel())
-        if alone is Alone.EVERYWHERE:
-            return self._allreduce_here(v, label).result()
-        future = self.start_allreduce(v, label)
+        blocking = alone is Alone.EVERYWHERE
+        check = self._start_check(label, v, self.workers, blocking=blocking)
+        if blocking:
+            return self._allreduce_here(v, check).result()
+        future = self.start_allreduce(v, check)
         if alone:
             self._finish_here(self._collectives[-1])
         return await future
 
-    def start_allreduce(self, v: Tensor, label: str) -> Future[Reduced]:
+    def start_allreduce(self, v: Tensor, check: Check) -> Future[Reduced]:
         """Begin to replace v by its mean; driven by `poll`."""
         t0 = self.kernel.now()
         staged = to_wire(v)
-        check = self._start_check(label, v)
-        request = self.workers.Iallreduce(MPI.IN_PLACE, as_array(staged))
-        future: Future[Reduced] = Future(Wait("allreduce", label))
+        request = check.comm.Iallreduce(MPI.IN_PLACE, as_array(staged))
+        future: Future[Reduced] = Future(Wait("allreduce", check.label))
 
         def end() -> None:
             from_wire(staged, v, self.size)
@@ -355,21 +375,21 @@ class MPITransport:
         self._collectives.append(Collective(request, check, end, future))
         return future
 
-    def _allreduce_here(self, v: Tensor, label: str) -> Future[Reduced]:
+    def _allreduce_here(self, v: Tensor, check: Check) -> Future[Reduced]:
         """The same by MPI's blocking all-reduce, which was seen 2 to 3 times as fast as its non-blocking one."""
         t0 = self.kernel.now()
         staged = to_wire(v)
-        check = self._start_check(label, v, blocking=True)
-        future: Future[Reduced] = Future(Wait("allreduce", label))
+        future: Future[Reduced] = Future(Wait("allreduce", check.label))
         self.blocking = future.wait
         try:
             # The check first: with vectors of different lengths MPI may hang, or stop on some ranks only.
-            check.request.Wait()
-            self._verify(check)
+            if not self._passed(check, wait=True):
+                future.fail(cast("LabelMismatch", check.error))
+                return future
             if check.codes[4]:  # somebody overlaps, and MPI matches a blocking collective with blocking ones only
-                self.workers.Iallreduce(MPI.IN_PLACE, as_array(staged)).Wait()
+                check.comm.Iallreduce(MPI.IN_PLACE, as_array(staged)).Wait()
             else:
-                self.workers.Allreduce(MPI.IN_PLACE, as_array(staged))
+                check.comm.Allreduce(MPI.IN_PLACE, as_array(staged))
         finally:
             self.blocking = None
         from_wire(staged, v, self.size)
@@ -379,52 +399,56 @@ class MPITransport:
     blocking: Wait | None = None
     """What the main thread blocks in, for the watchdog's table."""
 
-    def _start_check(self, label: str, v: Tensor, *, blocking: bool = False) -> _Check:
+    def _start_check(self, label: str, v: Tensor, comm: MPI.Comm, *, blocking: bool = False, parts: int = 1) -> Check:
         """Largest and smallest digest and length over the workers, and whether any does not block: one all-reduce of
         maxima."""
         self._collective_count += 1
         number, call = self._collective_count, (label, v.numel(), v.dtype)
-        digest = zlib.crc32(f"{label}#{number} {v.dtype}".encode())
+        digest = zlib.crc32(f"{label}#{number} {v.dtype} {parts}".encode())
         codes = np.array([digest, -digest, v.numel(), -v.numel(), not blocking], dtype=np.int64)
-        return _Check(number, call, codes, self.checks.Iallreduce(MPI.IN_PLACE, codes, op=MPI.MAX))
+        return Check(number, call, comm, codes, self.checks.Iallreduce(MPI.IN_PLACE, codes, op=MPI.MAX))
 
-    def _verify(self, check: _Check) -> None:
-        if check.codes[0] == -check.codes[1] and check.codes[2] == -check.codes[3]:
-            return
-        # All workers see the same maxima, so all arrive here and can ask each other.
-        calls = describe(self.disputes.allgather(check.call))
-        raise LabelMismatch(f"workers joined different collectives as their number {check.number}: {calls}")
+    def _passed(self, check: Check, *, wait: bool = False) -> bool:
+        """Whether all workers are known to have joined the same collective; `check.error` if they have not."""
+        if check.passed or check.error is not None:
+            return check.passed
+        if wait:
+            check.request.Wait()
+        elif not check.request.Test():
+            return False
+        check.passed = bool(check.codes[0] == -check.codes[1] and check.codes[2] == -check.codes[3])
+        if not check.passed:
+            # All workers see the same maxima, so all arrive here and can ask each other.
+            calls = describe(self.disputes.allgather(check.call))
+            check.error = LabelMismatch(f"workers joined different collectives as their number {check.number}: {calls}")
+        return check.passed
 
     def _poll_collectives(self) -> bool:
         before = len(self._collectives)
         for entry in list(self._collectives):
-            if not entry.checked and entry.check.request.Test():
-                self._checked(entry)
-            if entry.checked and entry.data.Test():
-                self._collectives.remove(entry)
-                entry.end()
+            if self._passed(entry.check):
+                if entry.data.Test():
+                    self._collectives.remove(entry)
+                    entry.end()
+            elif entry.check.error is not None:
+                self._lose(entry)
         return len(self._collectives) < before
 
     def _finish_here(self, entry: Collective) -> None:
         self.blocking = entry.future.wait
-        if not entry.checked:
-            entry.check.request.Wait()
-            self._checked(entry)
-        if entry.checked:
+        if self._passed(entry.check, wait=True):
             entry.data.Wait()
             self._collectives.remove(entry)
             entry.end()
+        else:
+            self._lose(entry)
         self.blocking = None
 
-    def _checked(self, entry: Collective) -> None:
-        """The check is there: go on to the data, which may never come after a mismatch."""
-        try:
-            self._verify(entry.check)
-            entry.checked = True
-        except LabelMismatch as error:
-            self._collectives.remove(entry)
-            self._lost.append(entry)
-            entry.future.fail(error)
+    def _lose(self, entry: Collective) -> None:
+        """Give up a mismatched collective, whose data may never come."""
+        self._collectives.remove(entry)
+        self._lost.append(entry)
+        entry.future.fail(cast("LabelMismatch", entry.check.error))
 
     async def agree(self, value: float, *, alone: Alone) -> float:
         values = np.array([value])
@@ -483,7 +507,8 @@ class MPITransport:
             vector = to_wire(torch.zeros(length, dtype=dtype))
             for _ in range(2):
                 self.workers.Allreduce(MPI.IN_PLACE, as_array(vector))
-                self.workers.Iallreduce(MPI.IN_PLACE, as_array(vector)).Wait()
+                self.gradients.Allreduce(MPI.IN_PLACE, as_array(vector))
+                self.gradients.Iallreduce(MPI.IN_PLACE, as_array(vector)).Wait()
         byte = np.zeros(self.ranks, dtype=np.uint8)
         self.wires.Alltoall(byte.copy(), byte)
 
@@ -491,7 +516,15 @@ class MPITransport:
         """Give the communicators back; collective over the ranks of the run."""
         if self._helper is not None:
             self._helper.stop()
-        for comm in (self.disputes, self.agreements, self.checks, self.workers, self.control, self.wires):
+        for comm in (
+            self.disputes,
+            self.agreements,
+            self.checks,
+            self.gradients,
+            self.workers,
+            self.control,
+            self.wires,
+        ):
             if comm != MPI.COMM_NULL:
                 comm.Free()
 

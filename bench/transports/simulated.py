@@ -53,7 +53,7 @@ class SimulatedWorld:
         self.kernel, self.size, self.network = kernel, size, network
         self.in_flight = 0  # messages, and ranks' shares in collectives
         self._drained: list[Future[None]] = []
-        self.collectives: dict[int, _Collective] = defaultdict(_Collective)
+        self.collectives: dict[tuple[int, int], _Collective] = defaultdict(_Collective)  # (number, bucket)
         self.agreements: dict[int, list[float]] = defaultdict(list)  # collective number -> the values that were brought
         self._out_free_s = [0.0] * ranks
         self._in_free_s = [0.0] * ranks
@@ -107,8 +107,8 @@ class SimulatedWorld:
             future.set(None)
         return future
 
-    def join(self, index: int, rank: int, label: str, vector: Tensor | None) -> Future[float]:
-        """Join collective number `index`; the future holds the time at which it ended.
+    def join(self, index: tuple[int, int], rank: int, label: str, vector: Tensor | None) -> Future[float]:
+        """Join a collective, named by its number and the bucket; the future holds the time at which it ended.
 
         A vector of None is an agreement: a rendezvous that costs nothing.
         """
@@ -118,15 +118,15 @@ class SimulatedWorld:
         collective.joined[rank] = (label, vector, future)
         if len(collective.joined) == self.size:
             del self.collectives[index]
-            self._run(index, collective)
+            self._run(index[0], collective)
         return future
 
-    def _run(self, index: int, collective: _Collective) -> None:
+    def _run(self, number: int, collective: _Collective) -> None:
         members = [collective.joined[rank] for rank in range(self.size)]
         kinds = {(label, None if v is None else (v.numel(), v.dtype)) for label, v, _ in members}
         if len(kinds) > 1:
             calls = describe([(label, *((0, None) if v is None else (v.numel(), v.dtype))) for label, v, _ in members])
-            error = LabelMismatch(f"workers joined different collectives as their number {index + 1}: {calls}")
+            error = LabelMismatch(f"workers joined different collectives as their number {number}: {calls}")
             for _, _, future in members:
                 future.fail(error)
             self._landed(len(members))
@@ -216,30 +216,34 @@ class SimulatedTransport:
     ) -> tuple[Computed, list[Reduced]]:
         loss = evaluate(x, None)
         t0, compute_s = self._occupy()
+        # Numbered now, since it is a matter of time when the buckets are ready relative to other collectives.
+        number = self._next_number()
         joined = []
         done = 0
-        for bucket in buckets:
+        for b, bucket in enumerate(buckets):
             done += bucket.hi - bucket.lo
             ready_s = t0 + compute_s * (FORWARD_SHARE + (1 - FORWARD_SHARE) * done / out.numel())
             await self.kernel.sleep(ready_s - self.kernel.now(), Wait("gradient"))
-            joined.append((self.kernel.now(), self._join("gradient", out[bucket.lo : bucket.hi]), bucket))
+            future = self.world.join((number, b), self.rank, "gradient", out[bucket.lo : bucket.hi])
+            joined.append((self.kernel.now(), future, bucket))
         t1 = self.kernel.now()
         reduced = [Reduced(start_s, await future, bucket.hi - bucket.lo) for start_s, future, bucket in joined]
         return Computed(loss, t0, t1), reduced
 
     async def allreduce_mean(self, v: Tensor, label: str, *, alone: Alone) -> Reduced:
         t0 = self.kernel.now()
-        return Reduced(t0, await self._join(label, v), v.numel())
+        return Reduced(t0, await self.world.join((self._next_number(), 0), self.rank, label, v), v.numel())
 
     async def agree(self, value: float, *, alone: Alone) -> float:
-        values = self.world.agreements[self._collectives]
+        number = self._next_number()
+        values = self.world.agreements[number]
         values.append(value)
-        await self._join("agree", None)
+        await self.world.join((number, 0), self.rank, "agree", None)
         return max(values)
 
-    def _join(self, label: str, v: Tensor | None) -> Future[float]:
-        index, self._collectives = self._collectives, self._collectives + 1
-        return self.world.join(index, self.rank, label, v)
+    def _next_number(self) -> int:
+        self._collectives += 1
+        return self._collectives
 
     def returned(self) -> Future[None]:
         future = self.world.returned()

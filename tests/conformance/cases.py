@@ -713,6 +713,27 @@ def same_steps(case: Case, outcomes: Sequence[Outcome]) -> None:
     assert len(steps) == 1 and min(steps) > 1, steps
 
 
+@dataclass(frozen=True, kw_only=True)
+class GradientBesideCollectives(Algorithm):
+    """Buckets of a gradient that is computed in the background do not mix with collectives that are started meanwhile,
+    although it is a matter of time which comes first."""
+
+    needs: ClassVar[frozenset[Need]] = COLLECTIVES
+
+    async def worker(self, w: Worker) -> None:
+        x = w.replica()
+        expected = await w.mean_gradient(x)
+        for t in range(5):
+            gradient = w.start(w.mean_gradient(x))
+            if (w.rank + t) % 3 == 0:
+                await w.gradient(x)  # comes after the other one: all buckets are ready here, and perhaps none elsewhere
+            mean = w.start(w.allreduce_mean(numbered(w.rank, 5), label="model"))
+            again = await w.allreduce_mean(numbered(w.rank, 6), label="gradient")
+            assert torch.equal(again, numbered((w.size - 1) / 2, 6))
+            assert torch.equal(await mean, numbered((w.size - 1) / 2, 5))
+            assert torch.equal((await gradient).data, expected.data)
+
+
 # -- the table --------------------------------------------------------------------------------------------------------
 
 DIGITS = DigitsMlp(width=16, dtype="float64")
@@ -754,6 +775,12 @@ CASES: dict[str, Case] = {
         for what in ("label", "length", "dtype")
         for way in ("blocking", "alone", "overlapped")
     },
+    "gradient-beside-collectives": Case(
+        algorithm=GradientBesideCollectives(),
+        workers=3,
+        bucket_nbytes=1,
+        compute=Compute(gradient_s=0.01, distribution="exponential"),
+    ),
     "gradient-snapshot": Case(algorithm=GradientSnapshot(), settings=Quadratic(dimension=50_000, noise=0.0)),
     **{
         f"mean-gradient-{name}-{way}-n{n}-bucket{bucket}": Case(

@@ -68,7 +68,7 @@ class Case:
     settings: WorkloadSettings = field(default_factory=lambda: Quadratic(dimension=20, noise=0.0))
     budget: Budget = field(default_factory=lambda: Budget(steps=1))
     optimizer: OptimizerSettings | None = None
-    bucket_nbytes: int = 1 << 22
+    bucket_nbytes: int = 25 << 20
     after: Callable[[Case, Sequence[Outcome]], None] | None = None
     fails: str | None = None
     left: int = 0
