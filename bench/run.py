@@ -91,7 +91,7 @@ def _simulated(cell: Cell, folder: Path, started: float, progress: Progress | No
 
 
 def _measured(cell: Cell, folder: Path, started: float, world: MPI.Comm, progress: Progress | None) -> Verdict | None:
-    from bench.transports import mpi
+    from bench.transports import mpi_world
 
     device, device_text = choose_device(cell.device, world)
     workload = cell.workload.settings.build(device, cell.workers)
@@ -113,8 +113,8 @@ def _measured(cell: Cell, folder: Path, started: float, world: MPI.Comm, progres
     transport.warm_up(workload.parameters, workload.dtype)
     fail = _end_of_all(folder, world)
     clocks = run_segment(cell.algorithm, cell.workload.budget, handle, transport, world, cell.timeout_s, fail)
-    group = mpi.MPIGroup(world, cell.workers)
-    extra = {"mpi": mpi.library(), "mpi_thread_multiple": mpi.thread_multiple(), **transport.facts()}
+    group = mpi_world.MPIGroup(world, cell.workers)
+    extra = {"mpi": mpi_world.library(), "mpi_thread_multiple": mpi_world.thread_multiple(), **transport.facts()}
     verdict = finish(cell, workload, [handle], group, folder, clocks, started, device_text, extra)
     transport.close()
     return verdict
@@ -149,11 +149,11 @@ def run_segment(
     Raises:
         TaskFailed: this rank raised.
     """
-    from bench.transports import mpi
+    from bench.transports import mpi_world
 
     kernel = transport.kernel
-    channel = mpi.WatchdogChannel(world) if mpi.thread_multiple() else None
-    offset_s, error_s = mpi.align_clocks(world, transport.clock)
+    channel = mpi_world.WatchdogChannel(world) if mpi_world.thread_multiple() else None
+    offset_s, error_s = mpi_world.align_clocks(world, transport.clock)
     watchdog = Watchdog(transport, channel, timeout_s, fail)
     task = kernel.start(handle.begin_segment(algorithm, budget), rank=handle.rank, name="main")
     try:
@@ -195,7 +195,7 @@ def choose_device(wanted: str, world: MPI.Comm) -> tuple[torch.device, str]:
         return torch.device("cpu"), "cpu"
     if not torch.cuda.is_available():
         raise RuntimeError('device = "cuda", but torch sees no GPU (try device = "auto")')
-    from bench.transports.mpi import local_rank
+    from bench.transports.mpi_world import local_rank
 
     mine, there = local_rank(world)
     count = torch.cuda.device_count()

@@ -1,7 +1,8 @@
 """Finds out that a rank waits too long, asks all ranks what they wait for, and brings the run down with a table.
 
 A thread of its own, because the main thread may be blocked in a collective that never ends. It talks to the other
-ranks' watchdogs through a channel (bench/transports/mpi.py), so that the table shows all ranks and not only this one.
+ranks' watchdogs through a channel (bench/transports/mpi_world.py), so that the table shows all ranks and not only this
+one.
 """
 
 from __future__ import annotations

@@ -30,7 +30,6 @@ from bench.transports.base import (
     MESSAGE,
     REPLY,
     REQUEST,
-    Alone,
     Envelope,
     OnReady,
     Reduced,
@@ -114,7 +113,7 @@ class RankHandle:
         self._spill_to, self._on_step = spill_to, on_step
         self._optimizers_taken = 0
         self._started = 0
-        self._collectives_only = self._point_to_point = False
+        self._point_to_point = False
         self._served: dict[str, Reply] = {}
         self._unserved: dict[str, list[Envelope]] = defaultdict(list)
         self._requests: dict[int, Future[Tensor]] = {}
@@ -200,13 +199,9 @@ class RankHandle:
             version_read=gradient.version, version_applied=version, staleness=version - gradient.version,
         )  # fmt: skip
 
-    def _alone(self) -> Alone:
+    def _alone(self) -> bool:
         """Whether nothing can happen on this rank while it computes or waits in a collective, so that it may block."""
-        if self._collectives_only and not self._started:
-            return Alone.EVERYWHERE
-        if self._kernel.alive(self.rank) == 1 and not self._served and self._transport.quiet():
-            return Alone.HERE
-        return Alone.NO
+        return self._kernel.alive(self.rank) == 1 and not self._served and self._transport.quiet()
 
     def _only_computing(self) -> bool:
         return not self._served and self._kernel.waits_for(self.rank) <= {"task", "gradient"}
@@ -274,7 +269,7 @@ class RankHandle:
 
     def _post(self, kind: int, dst: int, tag: str, ident: int, v: Tensor) -> None:
         check_tag(tag)
-        # Whether collectives may block is decided from `needs` on all ranks alike, so `needs` must tell the truth.
+        # A transport that lacks a need is refused before the run starts, so `needs` must tell the truth.
         assert self._point_to_point, "an algorithm that sends messages must name point-to-point in its needs"
         dst = self._destination(dst)
         t0_s, step, nbytes = self._kernel.now(), self.state.step, v.nbytes
@@ -381,7 +376,6 @@ class RankHandle:
 
         self._plan = Plan(budget, algorithm.lockstep, agree, first_snapshot)
         self._optimizers_taken = 0
-        self._collectives_only = algorithm.needs == {"collectives"}
         self._point_to_point = "point-to-point" in algorithm.needs
         self._served.clear()
         return self._segment(algorithm)

@@ -224,7 +224,7 @@ def imports_by_name(files: Sequence[File]) -> Iterator[str]:
 
 
 def mpi(files: Sequence[File]) -> Iterator[str]:
-    at_the_top = ("bench/transports/mpi.py", "bench/transports/horovod.py")
+    at_the_top = ("bench/transports/mpi.py", "bench/transports/mpi_world.py", "bench/transports/horovod.py")
     for file in product(files):
         for found in file.imports:
             if found.top != "mpi4py" or file.path in at_the_top or inside(file.module, "bench.micro"):

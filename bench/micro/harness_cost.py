@@ -137,7 +137,8 @@ def ours(name: str, size: str, bucket: float) -> Callable[[int], None]:
     from bench.clock import WallClock
     from bench.events import Recorder
     from bench.kernel import Kernel
-    from bench.transports.mpi import MPITransport, WatchdogChannel
+    from bench.transports.mpi import MPITransport
+    from bench.transports.mpi_world import WatchdogChannel
     from bench.watchdog import Watchdog
     from bench.worker import RankHandle
     from bench.workloads.shakespeare_gpt import ShakespeareGpt

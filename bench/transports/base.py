@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Protocol
 
 import torch
@@ -54,18 +53,6 @@ class Reduced:
     length: int
 
 
-class Alone(IntEnum):
-    """Whether a rank may block in a call.
-
-    EVERYWHERE matters because MPI matches a blocking collective only with blocking ones, which are faster. It depends
-    on what this rank's algorithm has called so far; where workers differ, none gets the blocking one.
-    """
-
-    NO = 0  # other tasks, handlers or messages of this rank need the main thread
-    HERE = 1  # nothing else can happen on this rank
-    EVERYWHERE = 2  # nor on any other worker, at the same call
-
-
 class LabelMismatch(Exception):
     """Workers joined different collectives (rule 5)."""
 
@@ -96,18 +83,18 @@ class Transport(Protocol):
         """Whether nothing is under way here, so that this rank may block."""
         ...
 
-    async def compute(self, evaluate: Evaluate, x: Tensor, *, alone: Alone) -> Computed:
+    async def compute(self, evaluate: Evaluate, x: Tensor, *, alone: bool) -> Computed:
         """Evaluate a gradient at x as it is now. `alone`: nothing else can happen on this rank meanwhile."""
         ...
 
     async def mean_gradient(
-        self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: Alone
+        self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: bool
     ) -> tuple[Computed, list[Reduced]]:
         """Evaluate a gradient into `out` and reduce it to its mean over the workers, bucket by bucket as it gets
         ready."""
         ...
 
-    async def allreduce_mean(self, v: Tensor, label: str, *, alone: Alone) -> Reduced:
+    async def allreduce_mean(self, v: Tensor, label: str, *, alone: bool) -> Reduced:
         """Replace v by its mean over the workers; whole numbers are rounded down.
 
         Raises:
@@ -115,7 +102,7 @@ class Transport(Protocol):
         """
         ...
 
-    async def agree(self, value: float, *, alone: Alone) -> float:
+    async def agree(self, value: float, *, alone: bool) -> float:
         """Largest value over the workers. Not counted as traffic."""
         ...
 

@@ -1,5 +1,5 @@
-"""The MPI wire: one process per rank, point-to-point by Isend/Improbe, collectives by (I)allreduce. The only mpi4py
-file.
+"""The MPI wire: one process per rank, point-to-point by Isend/Improbe, collectives by (I)allreduce. With
+`mpi_world.py` the only mpi4py file.
 
 MPI gives no background progress, so whatever overlaps is driven by `poll`, which the kernel calls between everything.
 Nothing here blocks unless the rank is alone with its computation (`alone`): then gradients run in the main thread and
@@ -16,10 +16,7 @@ and a communicator of their own, since it is a matter of time when they are read
 
 from __future__ import annotations
 
-import queue
 import struct
-import threading
-import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -36,7 +33,6 @@ from bench.clock import WallClock
 from bench.cluster import HEADER_NBYTES
 from bench.kernel import Future, Kernel, Wait
 from bench.transports.base import (
-    Alone,
     Bucket,
     Computed,
     Envelope,
@@ -48,6 +44,7 @@ from bench.transports.base import (
     divide_,
     wire_dtype,
 )
+from bench.transports.helper import Helper, synchronise
 
 HEADER = struct.Struct("<4sBBHqqd32s")
 assert HEADER.size == HEADER_NBYTES
@@ -146,7 +143,7 @@ class MPITransport:
         self._conditions: list[tuple[Callable[[], bool], Callable[[], None]]] = []  # (is it true now, what to do then)
         self._sent_to = np.zeros(self.ranks, dtype=np.int64)
         self._received_from = np.zeros(self.ranks, dtype=np.int64)
-        self._helper: _Helper | None = None
+        self._helper: Helper | None = None
         self._undecided: deque[tuple[Callable[[], Tensor], Future[Computed]]] = deque()  # gradients not begun yet
         self.only_computing: Callable[[], bool] = lambda: False
         self._aside = 0  # evaluations in the helper thread's hands
@@ -262,7 +259,7 @@ class MPITransport:
 
     # -- computing ---------------------------------------------------------------------------------------------------
 
-    async def compute(self, evaluate: Evaluate, x: Tensor, *, alone: Alone) -> Computed:
+    async def compute(self, evaluate: Evaluate, x: Tensor, *, alone: bool) -> Computed:
         if alone:
             return self._compute_here(lambda: evaluate(x, None))
         copy = x.clone()  # x may change while the gradient is computed
@@ -285,7 +282,7 @@ class MPITransport:
 
     def _submit(self, evaluate: Callable[[], Tensor], future: Future[Computed]) -> None:
         if self._helper is None:
-            self._helper = _Helper(self.kernel, self.clock)
+            self._helper = Helper(self.kernel, self.clock)
         self._aside += 1
         self.computing = True
         future.then(self._back)
@@ -308,19 +305,18 @@ class MPITransport:
     # -- collectives -------------------------------------------------------------------------------------------------
 
     async def mean_gradient(
-        self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: Alone
+        self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: bool
     ) -> tuple[Computed, list[Reduced]]:
         if self.size == 1:
             computed = await self.compute(evaluate, x, alone=alone)
             return computed, [Reduced(computed.t1_s, computed.t1_s, out.numel())]
         reduced: list[Future[Reduced]] = []
         last = len(buckets) - 1
-        blocking = alone is Alone.EVERYWHERE
-        check = self._start_check("gradient", out, self.gradients, blocking=blocking, parts=len(buckets))
+        check = self._start_check("gradient", out, self.gradients, blocking=alone, parts=len(buckets))
 
         def launch(b: int) -> None:
             part = out[buckets[b].lo : buckets[b].hi]
-            if blocking and b == last:  # nothing left to overlap with
+            if alone and b == last:  # nothing left to overlap with
                 reduced.append(self._allreduce_here(part, check))
             else:
                 reduced.append(self.start_allreduce(part, check))
@@ -348,18 +344,12 @@ class MPITransport:
         self._ready.append((launch, b))  # in the helper thread; the main thread talks to MPI
         self.clock.wake()
 
-    async def allreduce_mean(self, v: Tensor, label: str, *, alone: Alone) -> Reduced:
+    async def allreduce_mean(self, v: Tensor, label: str, *, alone: bool) -> Reduced:
         if self.size == 1:
             now = self.kernel.now()
             return Reduced(now, now, v.numel())
-        blocking = alone is Alone.EVERYWHERE
-        check = self._start_check(label, v, self.workers, blocking=blocking)
-        if blocking:
-            return self._allreduce_here(v, check).result()
-        future = self.start_allreduce(v, check)
-        if alone:
-            self._finish_here(self._collectives[-1])
-        return await future
+        check = self._start_check(label, v, self.workers, blocking=alone)
+        return await (self._allreduce_here(v, check) if alone else self.start_allreduce(v, check))
 
     def start_allreduce(self, v: Tensor, check: Check) -> Future[Reduced]:
         """Begin to replace v by its mean; driven by `poll`."""
@@ -450,7 +440,7 @@ class MPITransport:
         self._lost.append(entry)
         entry.future.fail(cast("LabelMismatch", entry.check.error))
 
-    async def agree(self, value: float, *, alone: Alone) -> float:
+    async def agree(self, value: float, *, alone: bool) -> float:
         values = np.array([value])
         request = self.agreements.Iallreduce(MPI.IN_PLACE, values, op=MPI.MAX)
         future: Future[None] = Future(Wait("agree"))
@@ -529,54 +519,6 @@ class MPITransport:
                 comm.Free()
 
 
-class _Helper:
-    """One thread that computes gradients while the main thread drives MPI."""
-
-    def __init__(self, kernel: Kernel, clock: WallClock) -> None:
-        self._kernel, self._clock = kernel, clock
-        self._jobs: queue.SimpleQueue[tuple[Callable[[], Tensor], Future[Computed]] | None] = queue.SimpleQueue()
-        self._done: deque[tuple[Future[Computed], Computed | BaseException]] = deque()
-        self._thread = threading.Thread(target=self._work, name="gradient", daemon=True)
-        self._thread.start()
-
-    def submit(self, evaluate: Callable[[], Tensor], future: Future[Computed]) -> None:
-        self._jobs.put((evaluate, future))
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            evaluate, future = job
-            try:
-                t0 = self._kernel.now()
-                loss = evaluate()
-                synchronise(loss)
-                self._done.append((future, Computed(loss, t0, self._kernel.now())))
-            except BaseException as error:  # handed to the main thread, which raises it in the algorithm
-                self._done.append((future, error))
-            self._clock.wake()
-
-    def deliver(self) -> bool:
-        """Set the futures of finished evaluations (in the main thread)."""
-        delivered = False
-        while self._done:
-            future, outcome = self._done.popleft()
-            if isinstance(outcome, Computed):
-                future.set(outcome)
-            else:
-                future.fail(outcome)
-            delivered = True
-        return delivered
-
-    def stop(self) -> None:
-        self._jobs.put(None)
-        self._thread.join()
-
-
-def synchronise(loss: Tensor) -> None:
-    """Wait until the device has computed what `loss` depends on, so that clocks mean something."""
-    if loss.is_cuda:
-        torch.cuda.current_stream(loss.device).synchronize()
-
-
 def as_array(v: Tensor) -> NDArray[Any]:
     """A CPU tensor as a numpy array without a copy."""
     return v.numpy()
@@ -593,111 +535,3 @@ def from_wire(staged: Tensor, v: Tensor, size: int) -> None:
     divide_(staged, size)
     if staged is not v:
         v.copy_(staged)
-
-
-def align_clocks(world: MPI.Comm, clock: WallClock, rounds: int = 20) -> tuple[float, float]:
-    """Set a common start on all ranks; returns this rank's offset to rank 0 and half the round trip that it was found
-    with, both in seconds.
-
-    Rank 0 asks each rank for its time; the answer of the fastest round trip lies in the middle of it, give or take half
-    of it (Cristian's method).
-    """
-    rank = world.Get_rank()
-    offset_ns, error_ns = 0, 0
-    for other in range(1, world.Get_size()):
-        if rank == 0:
-            best: tuple[int, int] | None = None
-            for _ in range(rounds):
-                t0 = time.perf_counter_ns()
-                world.send(None, dest=other, tag=1)
-                theirs = world.recv(source=other, tag=2)
-                t1 = time.perf_counter_ns()
-                if best is None or t1 - t0 < best[0]:
-                    best = (t1 - t0, theirs - (t0 + t1) // 2)
-            world.send(best, dest=other, tag=3)
-        elif rank == other:
-            for _ in range(rounds):
-                world.recv(source=0, tag=1)
-                world.send(time.perf_counter_ns(), dest=0, tag=2)
-            round_trip, offset_ns = world.recv(source=0, tag=3)
-            error_ns = round_trip // 2
-    world.Barrier()
-    start_ns = world.bcast(time.perf_counter_ns(), root=0)
-    clock.restart(start_ns + offset_ns)
-    return offset_ns * 1e-9, error_ns * 1e-9
-
-
-class MPIGroup:
-    """The ranks of a run, for what is done together after it (see `bench.evaluate.Group`)."""
-
-    def __init__(self, world: MPI.Comm, workers: int) -> None:
-        self._world, self._workers = world, workers
-        self.rank = world.Get_rank()
-
-    def sum_(self, v: Tensor) -> Tensor:
-        self._world.Allreduce(MPI.IN_PLACE, as_array(v))
-        return v
-
-    def gather(self, value: Any) -> list[Any] | None:
-        return self._world.gather(value, root=0)
-
-    def mine(self, item: int) -> bool:
-        return item % self._workers == self.rank
-
-
-class WatchdogChannel:
-    """How the ranks' watchdogs talk (see `bench.watchdog.Channel`), from threads of their own: needs
-    THREAD_MULTIPLE."""
-
-    ASK, ANSWER = 1, 2
-
-    def __init__(self, world: MPI.Comm) -> None:
-        self._comm = world.Dup()
-
-    def question(self) -> int | None:
-        status = MPI.Status()
-        if not self._comm.iprobe(source=MPI.ANY_SOURCE, tag=self.ASK, status=status):
-            return None
-        self._comm.recv(source=status.Get_source(), tag=self.ASK)
-        return status.Get_source()
-
-    def answer(self, asker: int, rows: list[tuple[str, ...]], busy: bool) -> None:
-        self._comm.send((rows, busy), dest=asker, tag=self.ANSWER)
-
-    def ask_all(self, seconds: float, own: list[tuple[str, ...]]) -> list[tuple[list[tuple[str, ...]], bool] | None]:
-        rank, size = self._comm.Get_rank(), self._comm.Get_size()
-        requests = [self._comm.isend(None, dest=other, tag=self.ASK) for other in range(size) if other != rank]
-        answers: list[tuple[list[tuple[str, ...]], bool] | None] = [None] * size
-        end = time.monotonic() + seconds
-        status = MPI.Status()
-        while time.monotonic() < end and sum(a is not None for a in answers) < size - 1:
-            if self._comm.iprobe(source=MPI.ANY_SOURCE, tag=self.ANSWER, status=status):
-                answers[status.Get_source()] = self._comm.recv(source=status.Get_source(), tag=self.ANSWER)
-            elif (asker := self.question()) is not None:
-                self.answer(asker, own, False)  # it found out at the same time
-            else:
-                time.sleep(0.01)
-        del requests
-        return answers
-
-    def close(self) -> None:
-        self._comm.Free()
-
-
-def thread_multiple() -> bool:
-    """Whether several threads may call MPI at once."""
-    return bool(MPI.Query_thread() == MPI.THREAD_MULTIPLE)
-
-
-def library() -> str:
-    """The MPI library's own description, first line."""
-    return MPI.Get_library_version().splitlines()[0].rstrip("\x00")
-
-
-def local_rank(world: MPI.Comm) -> tuple[int, int]:
-    """(this rank's number on its host, ranks on its host)."""
-    node = world.Split_type(MPI.COMM_TYPE_SHARED)
-    try:
-        return node.Get_rank(), node.Get_size()
-    finally:
-        node.Free()

@@ -15,7 +15,6 @@ from bench.cluster import HEADER_NBYTES, Compute, Network
 from bench.kernel import Future, Kernel, Wait
 from bench.transports.base import (
     CONTROL,
-    Alone,
     Bucket,
     Computed,
     Envelope,
@@ -198,7 +197,7 @@ class SimulatedTransport:
     def quiet(self) -> bool:
         return False
 
-    async def compute(self, evaluate: Evaluate, x: Tensor, *, alone: Alone) -> Computed:
+    async def compute(self, evaluate: Evaluate, x: Tensor, *, alone: bool) -> Computed:
         # The result is fixed by x and the batch as they are now; only its time lies in the future.
         loss = evaluate(x, None)
         t0, compute_s = self._occupy()
@@ -212,7 +211,7 @@ class SimulatedTransport:
         return t0, compute_s
 
     async def mean_gradient(
-        self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: Alone
+        self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: bool
     ) -> tuple[Computed, list[Reduced]]:
         loss = evaluate(x, None)
         t0, compute_s = self._occupy()
@@ -230,11 +229,11 @@ class SimulatedTransport:
         reduced = [Reduced(start_s, await future, bucket.hi - bucket.lo) for start_s, future, bucket in joined]
         return Computed(loss, t0, t1), reduced
 
-    async def allreduce_mean(self, v: Tensor, label: str, *, alone: Alone) -> Reduced:
+    async def allreduce_mean(self, v: Tensor, label: str, *, alone: bool) -> Reduced:
         t0 = self.kernel.now()
         return Reduced(t0, await self.world.join((self._next_number(), 0), self.rank, label, v), v.numel())
 
-    async def agree(self, value: float, *, alone: Alone) -> float:
+    async def agree(self, value: float, *, alone: bool) -> float:
         number = self._next_number()
         values = self.world.agreements[number]
         values.append(value)
