@@ -73,7 +73,6 @@ def environment_for_ranks(ranks: int) -> dict[str, str]:
     # costs thousands of page faults.
     env.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 30))
     env.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 31))
-    env.setdefault("HOROVOD_CYCLE_TIME", "0.5")  # [ms]; the default makes every small all-reduce wait a millisecond
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         env.setdefault("OMPI_ALLOW_RUN_AS_ROOT", "1")
         env.setdefault("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
@@ -83,6 +82,8 @@ def environment_for_ranks(ranks: int) -> dict[str, str]:
     env.setdefault("OMPI_MCA_hwloc_base_binding_policy", "none")  # Open MPI 4
     if 2 * ranks > cores():
         env.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+    else:  # Horovod's threads meet once a cycle; by default [1 ms] every small all-reduce waits for that
+        env.setdefault("HOROVOD_CYCLE_TIME", "0.5")
     if ranks > cores():
         env.setdefault("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe")
         env.setdefault("OMPI_MCA_rmaps_base_oversubscribe", "1")  # Open MPI 4

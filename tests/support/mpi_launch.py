@@ -57,8 +57,16 @@ def start(
     )
 
 
+class DidNotEnd(AssertionError):
+    """A launch was ended because it took too long."""
+
+
 def finish(process: subprocess.Popen[str], timeout_s: float) -> tuple[str, str]:
-    """stdout and stderr of a launch; ended if it takes longer, and that is a failure."""
+    """stdout and stderr of a launch.
+
+    Raises:
+        DidNotEnd: it took longer, and was ended.
+    """
     try:
         return process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
@@ -68,7 +76,7 @@ def finish(process: subprocess.Popen[str], timeout_s: float) -> tuple[str, str]:
         except subprocess.TimeoutExpired:
             process.kill()
             out, err = process.communicate()
-        pytest.fail(f"the launch did not end within {timeout_s:g} s\n{out[-3000:]}\n{err[-3000:]}")
+        raise DidNotEnd(f"the launch did not end within {timeout_s:g} s\n{out[-3000:]}\n{err[-3000:]}") from None
 
 
 def run_cases(
