@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,27 +93,33 @@ def run_cases(
     A case that fails ends its launch; those after it get another one.
     """
     outcome: dict[str, str] = {}
+    deadline = time.monotonic() + timeout_s
     # By number of ranks: Horovod starts afresh whenever it changes.
     waiting = sorted(cases, key=lambda name: cases[name].ranks)
     while waiting:
         ranks = max(cases[name].ranks for name in waiting)
         with tempfile.TemporaryDirectory(prefix="paceline-test-") as folder:
             arguments = ["-m", "tests.support.mpi_program", module, transport, folder, *waiting]
-            _, stderr = finish(start(ranks, arguments, environment=environment), timeout_s)
+            process = start(ranks, arguments, environment=environment)
+            try:
+                _, end = finish(process, deadline - time.monotonic())
+                in_time = True
+            except DidNotEnd as error:
+                end, in_time = str(error), False
             said = list(_said(Path(folder)))
-        started = [entry["case"] for entry in said if entry["event"] == "start"]
         for entry in said:
             if entry["event"] == "passed":
                 outcome[entry["case"]] = ""
-        for entry in said:
-            if entry["event"] == "failed":
-                outcome[entry["case"]] = outcome.get(entry["case"], "") + entry["text"] + "\n"
-        lost = next((name for name in waiting if name not in outcome), None)
-        if lost is not None and not any(outcome.get(name) for name in started):
+        failed = [entry for entry in said if entry["event"] == "failed"]
+        for entry in failed:
+            outcome[entry["case"]] = outcome.get(entry["case"], "") + entry["text"] + "\n"
+        waiting = [name for name in waiting if name not in outcome]
+        started = {entry["case"] for entry in said if entry["event"] == "start"}
+        if waiting and not failed:
             # The launch ended without a word from any rank: a crash in a library, or it never came up.
-            outcome[lost] = f"the launch ended in this case without a traceback; stderr:\n{stderr[-6000:]}"
-            if not started:
-                return {name: outcome[lost] for name in cases}
+            outcome[waiting[0]] = f"the launch ended in this case without a traceback:\n{end[-6000:]}"
+        if not in_time or not started:
+            outcome |= {name: f"not run: {end[-6000:]}" for name in waiting if name not in outcome}
         waiting = [name for name in waiting if name not in outcome]
     return outcome
 
