@@ -82,7 +82,7 @@ def environment_for_ranks(ranks: int) -> dict[str, str]:
     env.setdefault("OMPI_MCA_hwloc_base_binding_policy", "none")  # Open MPI 4
     if 2 * ranks > cores():
         env.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
-    else:  # Horovod's threads meet once a cycle; by default [1 ms] every small all-reduce waits for that
+    if ranks <= cores():  # Horovod's threads meet once a cycle; by default [1 ms] every small all-reduce waits for that
         env.setdefault("HOROVOD_CYCLE_TIME", "0.5")
     if ranks > cores():
         env.setdefault("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe")

@@ -132,7 +132,7 @@ def test_a_run_id_does_not_depend_on_spelling_or_order() -> None:
     spelt = table()
     spelt = {key: spelt[key] for key in reversed(spelt)}
     spelt["budget"] = {"snapshots": 5, "seconds": 3.0}
-    spelt["bucket_MiB"] = 25  # the default, said
+    spelt["timeout_s"] = 120.0  # the default, said
     spelt["workload"] = [dict(reversed(w.items())) for w in spelt["workload"]]
     spelt["compute"] = {"gradient_s": 0.02, "distribution": "constant"}
     assert ids(resolve(spelt)) == ids(resolve(table()))

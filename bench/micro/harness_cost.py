@@ -45,7 +45,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=15, help="blocks of each loop")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--sizes", nargs="+", default=["0.2M", "5M"], choices=tuple(BLOCK))
-    parser.add_argument("--bucket-MiB", type=float, default=25.0)
+    parser.add_argument(
+        "--bucket-MiB", type=float, help="pieces in which gradients are reduced (default: by transport)"
+    )
     parser.add_argument("--json", type=Path, help="write every measurement here too")
     parser.add_argument("--child", nargs="+", choices=LOOPS, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
@@ -67,7 +69,9 @@ def measure(group: tuple[str, ...], size: str, arguments: argparse.Namespace) ->
     from bench.launch import environment_for_ranks, mpirun
 
     line = [mpirun(), "-n", str(arguments.ranks), sys.executable, "-m", "bench.micro.harness_cost", "--child", *group]
-    line += ["--sizes", size, "--rounds", str(arguments.rounds), "--bucket-MiB", str(arguments.bucket_MiB)]
+    line += ["--sizes", size, "--rounds", str(arguments.rounds)]
+    if arguments.bucket_MiB is not None:
+        line += ["--bucket-MiB", str(arguments.bucket_MiB)]
     done = subprocess.run(
         line, capture_output=True, text=True, env=environment_for_ranks(arguments.ranks), timeout=3600
     )
@@ -99,7 +103,7 @@ def summary(size: str, ranks: int, seconds: dict[str, list[float]]) -> str:
     return "\n".join(lines)
 
 
-def child(loops: list[str], size: str, rounds: int, bucket: float) -> int:
+def child(loops: list[str], size: str, rounds: int, bucket: float | None) -> int:
     """One rank; rank 0 prints each loop's seconds per step, of the slowest rank, block by block."""
     from mpi4py import MPI
 
@@ -126,7 +130,7 @@ def child(loops: list[str], size: str, rounds: int, bucket: float) -> int:
     return 0
 
 
-def ours(name: str, size: str, bucket: float) -> Callable[[int], None]:
+def ours(name: str, size: str, bucket: float | None) -> Callable[[int], None]:
     """Runs that many more steps through kernel, handle, recorder and transport, as `bench.run` does."""
     import torch
     from mpi4py import MPI
@@ -137,6 +141,7 @@ def ours(name: str, size: str, bucket: float) -> Callable[[int], None]:
     from bench.clock import WallClock
     from bench.events import Recorder
     from bench.kernel import Kernel
+    from bench.study import bucket_nbytes
     from bench.transports.mpi import MPITransport
     from bench.transports.mpi_world import WatchdogChannel
     from bench.watchdog import Watchdog
@@ -157,7 +162,7 @@ def ours(name: str, size: str, bucket: float) -> Callable[[int], None]:
         Recorder("", transport.rank, kernel.now),
         seed=0,
         optimizer=OptimizerSettings(name="sgd", lr=LR),
-        bucket_nbytes=round(bucket * (1 << 20)),
+        bucket_nbytes=bucket_nbytes(bucket, name),
     )
     Watchdog(transport, WatchdogChannel(world), 600.0, lambda text: world.Abort(1))
     algorithm = AllreduceSGD()
