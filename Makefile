@@ -42,7 +42,7 @@ help:
 	@echo "make test       set up, then ruff, mypy and the fast tests (also the ones under mpirun)"
 	@echo "make setup      only the set-up, in $(VENV)"
 	@echo "make lint       ruff and mypy"
-	@echo "make bench      what the harness itself costs, in microseconds"
+	@echo "make bench      what the harness itself costs, against loops by hand"
 	@echo "make doctor     what is here, what is missing, and the remedy"
 	@echo "make horovod    try again to build and install Horovod"
 	@echo "make clean      remove caches and build leavings; make distclean: the environments too"

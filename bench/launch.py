@@ -27,6 +27,7 @@ from bench.records import write_atomic
 from bench.settings import StudyError
 
 MARK = "@paceline "
+"""Opens the lines on stdout by which a session tells the supervisor what happens; JSON follows."""
 Launcher = Literal["mpirun", "srun"]
 
 

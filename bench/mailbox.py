@@ -54,7 +54,3 @@ class Mailbox:
         self.depth -= 1
         future.set(message)
         return future
-
-    def left(self) -> int:
-        """Messages that nobody took."""
-        return self.depth

@@ -16,10 +16,9 @@ from typing import Any
 
 from torch import Tensor
 
+from bench.launch import MARK
 from bench.run import report_failure, run_cell
 from bench.study import Cell, resolve
-
-MARK = "@paceline "
 
 Say = Callable[..., None]
 """Told what happens, by keyword: event = start | step | end, run = id of the run, and more."""

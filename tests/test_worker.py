@@ -356,7 +356,7 @@ def test_the_depth_of_the_mailbox_is_recorded_and_a_sent_vector_is_a_copy() -> N
     run = simulation(Depth(), 2).run(Budget(seconds=1))
     depths = [row[-1] for row in run.workers[1].recorder.rows() if row[0] == "recv"]
     assert depths == [1, 2, 3, 4, 5] and run.workers[1].recorder.mailbox_depth_max == 5
-    assert run.workers[1].mailbox.left() == 0
+    assert run.workers[1].mailbox.depth == 0
 
 
 @dataclass(frozen=True, kw_only=True)

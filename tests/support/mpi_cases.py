@@ -172,6 +172,6 @@ def outcome_of(handle: RankHandle) -> Outcome:
         nbytes=recorder.nbytes,
         wire_nbytes=recorder.wire_nbytes,
         messages=recorder.messages,
-        left=handle.mailbox.left(),
+        left=handle.mailbox.depth,
         rows=[dict(zip(names, row, strict=True)) for row in recorder.rows()],
     )
