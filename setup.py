@@ -47,6 +47,7 @@ setup(
         "jinja2",
         "tqdm",
         "psutil",
+        "pooch",
     ],
     extras_require={
         # An MPI from the package index, for machines without one; on a cluster use the site's own (make MPI=system).

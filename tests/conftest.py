@@ -9,5 +9,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from hypothesis import settings
 
+from tests.support.datasets import data_folder
+
+__all__ = ["data_folder"]  # a fixture for all tests
+
 settings.register_profile("paceline", deadline=None, derandomize=True, database=None)
 settings.load_profile("paceline")
