@@ -78,7 +78,7 @@ class Mpi:
 class Nccl:
     """What a build with NCCL operations needs; only asked for when torch, compiler and library agree."""
 
-    nvcc: Path
+    toolkit: Path
     include: Path
     library: Path
     cuda: str
@@ -234,8 +234,11 @@ def torch_cuda_version() -> str | None:
     return match[1] if match else None
 
 
-def find_nccl() -> Nccl | None:
-    """What NCCL operations need; None unless torch, nvcc and NCCL are all there and agree on CUDA's major version."""
+def find_toolkit() -> tuple[Path, str] | None:
+    """The CUDA toolkit's folder and version; None unless it is whole and of the major version that torch is built for.
+
+    The compiler is asked where it lives: what is called nvcc on the PATH may be a script somewhere else.
+    """
     cuda = torch_cuda_version()
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     nvcc = shutil.which(str(Path(home) / "bin" / "nvcc") if home else "nvcc")
@@ -243,8 +246,43 @@ def find_nccl() -> Nccl | None:
         return None
     shown = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False)
     release = re.search(r"release (\d+\.\d+)", shown.stdout)
-    if release is None or release[1].split(".")[0] != cuda.split(".")[0]:
+    verbose = subprocess.run([nvcc, "-v", "no-such-file.cu"], capture_output=True, text=True, check=False)
+    top = re.search(r"^#\$ TOP=(.+)$", verbose.stderr, flags=re.MULTILINE)
+    if release is None or release[1].split(".")[0] != cuda.split(".")[0] or top is None:
         return None
+    root = Path(top[1].strip()).resolve()
+    parts = [(*root.glob(f"{base}include/cuda_runtime.h"),) for base in ("", "targets/*/")]
+    libraries = [(*root.glob(f"{base}/libcudart.so"),) for base in ("lib", "lib64", "lib/*", "targets/*/lib")]
+    return (root, release[1]) if any(parts) and any(libraries) else None
+
+
+def require_toolkit() -> Path | None:
+    """The CUDA toolkit's folder if torch was built for CUDA; None if it was not, and Horovod needs none.
+
+    Raises:
+        BuildError: torch's headers include CUDA's, so that Horovod needs them whatever its operations, and they are
+            not here.
+    """
+    cuda = torch_cuda_version()
+    if cuda is None:
+        return None
+    found = find_toolkit()
+    if found is None:
+        major = cuda.split(".")[0]
+        raise BuildError(
+            f"torch is built for CUDA {cuda}, and Horovod for such a torch needs the CUDA toolkit {major}: found no "
+            f"nvcc of CUDA {major} with its headers and libcudart. Load the cluster's CUDA module, set CUDA_HOME, or "
+            "install torch for CPUs; everything but the transport horovod works without."
+        )
+    return found[0]
+
+
+def find_nccl() -> Nccl | None:
+    """What NCCL operations need; None unless torch, toolkit and NCCL are all there and agree on CUDA's version."""
+    found = find_toolkit()
+    if found is None:
+        return None
+    toolkit, version = found
     wheel = Path(sysconfig.get_path("purelib")) / "nvidia" / "nccl"
     named = os.environ.get("HOROVOD_NCCL_HOME")
     for root in [*([Path(named)] if named else []), wheel, Path("/usr"), Path("/usr/local")]:
@@ -255,7 +293,7 @@ def find_nccl() -> Nccl | None:
             major = re.search(r"#define\s+NCCL_MAJOR\s+(\d+)", text)
             if major:
                 return Nccl(
-                    nvcc=Path(nvcc), include=header.parent, library=libraries[0], cuda=release[1], version=major[1]
+                    toolkit=toolkit, include=header.parent, library=libraries[0], cuda=version, version=major[1]
                 )
     return None
 
@@ -434,7 +472,14 @@ def available_memory() -> float:
 
 
 def build_environment(
-    base: Mapping[str, str], *, mpi: Mpi, cxx: str, cmake: str, jobs: int, nccl: Nccl | None
+    base: Mapping[str, str],
+    *,
+    mpi: Mpi,
+    cxx: str,
+    cmake: str,
+    jobs: int,
+    nccl: Nccl | None,
+    toolkit: Path | None = None,
 ) -> dict[str, str]:
     """The environment of the build: the caller's, less what would steer Horovod's build elsewhere, plus ours."""
     env = {name: value for name, value in base.items() if not name.startswith(("HOROVOD_", "OMPI_", "CMAKE_"))}
@@ -455,10 +500,11 @@ def build_environment(
         "MAKEFLAGS": f"-j{jobs}",
         "PATH": os.pathsep.join(path),
     }
+    if toolkit is not None:
+        env |= {"HOROVOD_CUDA_HOME": str(toolkit), "CUDA_HOME": str(toolkit)}
     if nccl is not None:
         env |= {
             "HOROVOD_GPU_OPERATIONS": "NCCL",
-            "HOROVOD_CUDA_HOME": str(nccl.nvcc.parent.parent),
             "HOROVOD_NCCL_LINK": "SHARED",
             "HOROVOD_NCCL_INCLUDE": str(nccl.include),
         }
@@ -495,7 +541,7 @@ def require_build_needs() -> str:
 
 def build(folder: Path, mpi: Mpi, nccl: Nccl | None) -> Path:
     """Builds the wheel from the source distribution and puts it into the cache; returns its path there."""
-    cxx = find_cxx()
+    cxx, toolkit = find_cxx(), require_toolkit()
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "build.log"
     log.write_text("", encoding="utf-8")
@@ -507,7 +553,7 @@ def build(folder: Path, mpi: Mpi, nccl: Nccl | None) -> Path:
         requirements.write_text(f"horovod=={HOROVOD_VERSION} --hash=sha256:{HOROVOD_SDIST_SHA256}\n", encoding="utf-8")
         with usable_cmake(scratch, log) as cmake:
             jobs = build_jobs(len(os.sched_getaffinity(0)), available_memory())
-            env = build_environment(os.environ, mpi=mpi, cxx=cxx, cmake=cmake, jobs=jobs, nccl=nccl)
+            env = build_environment(os.environ, mpi=mpi, cxx=cxx, cmake=cmake, jobs=jobs, nccl=nccl, toolkit=toolkit)
             if nccl is not None:
                 env["HOROVOD_NCCL_LIB"] = str(_linkable(nccl.library, scratch))
             command = [sys.executable, "-m", "pip", "wheel", "-v", "--no-cache-dir", "--no-deps"]

@@ -9,7 +9,7 @@ from typing import Any
 from bench.records import EVENTS, write_table
 
 # One row without run_id and rank, in the order of the table.
-Row = tuple[str, int, float, float, int, int, int, str, int, int, int, float, int]
+Row = tuple[str, int, float, float, int, int, int, str, int, int, int, float, float, int]
 
 NAN = float("nan")
 
@@ -49,6 +49,7 @@ class Recorder:
         version_applied: int = -1,
         staleness: int = -1,
         loss: float = NAN,
+        device_s: float = NAN,
         mailbox_depth: int = -1,
     ) -> None:
         """Append a row; see `bench.records.EVENTS` for what the columns mean."""
@@ -60,7 +61,7 @@ class Recorder:
             return
         self._rows[self._used] = (
             kind, step, t0_s, t1_s, nbytes, wire_nbytes, peer, label,
-            version_read, version_applied, staleness, loss, mailbox_depth,
+            version_read, version_applied, staleness, loss, device_s, mailbox_depth,
         )  # fmt: skip
         self._used += 1
 

@@ -30,6 +30,7 @@ from bench.transports.base import (
     MESSAGE,
     REPLY,
     REQUEST,
+    Computed,
     Envelope,
     OnReady,
     Reduced,
@@ -196,14 +197,14 @@ class RankHandle:
     async def gradient(self, x: Replica, *, at: Tensor | None = None) -> Gradient:
         version, out, evaluate = self._evaluation(x)
         computed = await self._transport.compute(evaluate, x.data if at is None else at, alone=self._alone())
-        return self._gradient_done(out, version, computed.loss, computed.t0_s, computed.t1_s)
+        return self._gradient_done(out, version, computed)
 
     async def mean_gradient(self, x: Replica, *, at: Tensor | None = None) -> Gradient:
         version, out, evaluate = self._evaluation(x)
         computed, reduced = await self._transport.mean_gradient(
             evaluate, x.data if at is None else at, out, self._buckets, alone=self._alone()
         )
-        gradient = self._gradient_done(out, version, computed.loss, computed.t0_s, computed.t1_s)
+        gradient = self._gradient_done(out, version, computed)
         for done in reduced:
             self._record_allreduce("gradient", done, out.element_size())
         self._record_wait(computed.t1_s, Wait("allreduce", "gradient"), reduced[-1].t1_s)
@@ -224,7 +225,8 @@ class RankHandle:
 
         return x.version, out, evaluate
 
-    def _gradient_done(self, out: Tensor, version: int, loss: Tensor, t0_s: float, t1_s: float) -> Gradient:
+    def _gradient_done(self, out: Tensor, version: int, computed: Computed) -> Gradient:
+        loss, t0_s, t1_s = computed.loss, computed.t0_s, computed.t1_s
         self.state.samples += self._workload.batch_size
         self.state.computed += 1
         self.state.computed_s += t1_s - t0_s
@@ -232,7 +234,9 @@ class RankHandle:
         if not np.isfinite(value) and np.isnan(self.recorder.first_bad_loss_s):
             self.recorder.first_bad_loss_s = t1_s
         self._last_loss = loss
-        self.recorder.add("gradient", self.state.step, t0_s, t1_s, version_read=version, loss=value)
+        self.recorder.add(
+            "gradient", self.state.step, t0_s, t1_s, version_read=version, loss=value, device_s=computed.device_s
+        )
         return Gradient(out, version, loss, self.state.step)
 
     def steps_per_s(self) -> float:
@@ -361,7 +365,7 @@ class RankHandle:
                 self._hear(bool(envelope.ident))
             return
         now_s = self._kernel.now()
-        if envelope.data.device != self._workload.device:  # MPI delivers into host memory
+        if envelope.data.device != self._workload.device:  # an empty one, or of a transport that was told no device
             envelope = replace(envelope, data=envelope.data.to(self._workload.device))
         if envelope.kind == REPLY:
             self._requests.pop(envelope.ident).set(envelope.data)

@@ -267,6 +267,7 @@ row = st.fixed_dictionaries(
         "version_applied": counts,
         "staleness_updates": counts,
         "loss": st.floats(),
+        "device_s": st.floats(),
         "mailbox_depth": st.integers(min_value=-1, max_value=1 << 20),
     }
 )
@@ -296,8 +297,9 @@ def test_events_come_back_through_any_parts(
     for got, values in zip(back, rows, strict=True):
         expected = {"run_id": "the run", "rank": 3, **values}
         assert list(got) == [c.name for c in EVENTS.columns]
-        if math.isnan(expected["loss"]):
-            assert math.isnan(got.pop("loss")) and math.isnan(expected.pop("loss"))
+        for name in ("loss", "device_s"):
+            if math.isnan(expected[name]):
+                assert math.isnan(got.pop(name)) and math.isnan(expected.pop(name))
         assert got == expected
     sent = [values for values in rows if values["kind"] != "recv"]  # a message's sender counts it
     assert recorder.nbytes == sum(values["nbytes"] for values in sent)
@@ -309,7 +311,7 @@ def test_defaults_say_does_not_apply(tmp_path: Path) -> None:
     recorder.add("wait", 1, 0.0, 1.0)
     recorder.spill(tmp_path)
     (got,) = pq.read_table(tmp_path / "events-r0-p0.parquet").to_pylist()
-    assert math.isnan(got.pop("loss"))
+    assert math.isnan(got.pop("loss")) and math.isnan(got.pop("device_s"))
     unset = {"peer", "version_read", "version_applied", "staleness_updates", "mailbox_depth"}
     assert {name for name, value in got.items() if value == -1} == unset
     assert got["nbytes"] == got["wire_nbytes"] == 0 and got["label"] == ""

@@ -1,1 +1,2 @@
-"""The wires: `simulated`, `mpi`, `horovod`. Only `mpi.py` imports mpi4py and only `horovod.py` imports horovod."""
+"""The wires: `simulated`, `mpi`, `horovod`. mpi4py is imported by `mpi.py`, `mpi_world.py` and `horovod.py` alone, and
+horovod by `horovod.py` alone."""

@@ -6,6 +6,7 @@ is behind these calls. One conformance suite (tests/conformance) runs against ev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -38,11 +39,12 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A gradient evaluation: its loss, and when it ran."""
+    """A gradient evaluation: its loss, when it ran, and how long a GPU was at it (NaN on a CPU)."""
 
     loss: Tensor
     t0_s: float
     t1_s: float
+    device_s: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,11 @@ from torch import Tensor
 
 from bench.clock import WallClock
 from bench.kernel import Future, Kernel, Wait
-from bench.transports.base import Reduced, divide_, wire_dtype
+from bench.transports.base import Reduced, divide_
+from bench.transports.helper import Mark
 from bench.transports.mpi import Check, Collective, MPITransport
+from bench.transports.paths import NCCL, no_nccl
+from bench.transports.staging import Memory, summable, to_wire
 
 import horovod.torch as hvd  # isort: skip  # after mpi4py
 
@@ -27,20 +30,38 @@ _initialised_for: list[int] | None = None
 
 
 class HorovodTransport(MPITransport):
-    """One rank whose collectives go through Horovod; see `MPITransport`."""
+    """One rank whose collectives go through Horovod; see `MPITransport`.
 
-    def __init__(self, world: MPI.Comm, size: int, kernel: Kernel, clock: WallClock) -> None:
-        super().__init__(world, size, kernel, clock)
+    Vectors on GPUs are reduced where they are, by NCCL, if Horovod was built with it and every worker has a GPU of its
+    own. Else they are staged through page-locked host memory here and reduced there: NCCL refuses two ranks on one GPU,
+    and a Horovod without GPU operations knows no GPU's tensors or copies them through ordinary memory.
+    """
+
+    def __init__(
+        self,
+        world: MPI.Comm,
+        size: int,
+        kernel: Kernel,
+        clock: WallClock,
+        *,
+        device: torch.device | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        super().__init__(world, size, kernel, clock, device=device, memory=memory)
+        self._why_not_nccl = ""
         if self.rank < size:
             _start_horovod(self.workers)
+            places = self.workers.allgather(gpu_of(self.device))
+            self._why_not_nccl = no_nccl(places, built=bool(hvd.nccl_built()))
+        self._nccl = self.device.type == "cuda" and not self._why_not_nccl
 
     def start_allreduce(self, v: Tensor, check: Check) -> Future[Reduced]:
         """Begin to replace v by its mean; Horovod's own thread moves the bytes, `poll` notices the end."""
         t0 = self.kernel.now()
-        staged = v if on_wire(v) else v.to(wire_dtype(v.dtype)).contiguous()
+        staged = summable(v) if self._nccl else to_wire(v)
         floating = staged.is_floating_point()  # Horovod would scale whole numbers by a rounded 1/n
         op = hvd.Average if floating else hvd.Sum
-        handle = hvd.allreduce_async_(staged, op=op, name=check.next_name())
+        handle = hvd.allreduce_async_(staged, op=op, name=check.next_name())  # after what is enqueued on this stream
         future: Future[Reduced] = Future(Wait("allreduce", check.label))
 
         def end() -> None:
@@ -48,7 +69,7 @@ class HorovodTransport(MPITransport):
             if not floating:
                 divide_(staged, self.size)
             if staged is not v:
-                v.copy_(staged)
+                v.copy_(staged, non_blocking=True)
             future.set(Reduced(t0, self.kernel.now(), v.numel()))
 
         self._collectives.append(Collective(_Handle(handle), check, end, future))
@@ -59,23 +80,41 @@ class HorovodTransport(MPITransport):
         self._finish_here(self._collectives[-1])
         return future
 
+    def _may_launch(self, final: Mark) -> bool:
+        return self._nccl or super()._may_launch(final)  # NCCL itself waits on the GPU for what is not final yet
+
     def warm_up(self, length: int, dtype: torch.dtype) -> None:
         super().warm_up(length, dtype)
         if self.rank < self.size:
+            vector = torch.zeros(length, dtype=dtype, device=self.device)
             for _ in range(2):
-                hvd.allreduce(torch.zeros(length, dtype=wire_dtype(dtype)), op=hvd.Average, name="warm-up")
+                hvd.allreduce(summable(vector) if self._nccl else to_wire(vector), op=hvd.Average, name="warm-up")
 
     def facts(self) -> dict[str, Any]:
+        path = NCCL if self._nccl else self._staged_path
+        if self.device.type == "cuda" and not self._nccl:
+            path += f" (no NCCL: {self._why_not_nccl})"
         return {
             "collectives": "horovod",
+            "paths": {"point-to-point": self._memory.path, "collectives": path},
             "horovod": {
                 "mpi": hvd.mpi_built(),
                 "gloo": hvd.gloo_built(),
                 "nccl": bool(hvd.nccl_built()),
                 "cycle_time_ms": os.environ.get("HOROVOD_CYCLE_TIME", "1"),
             },
-            "device_path": "NCCL" if hvd.nccl_built() else "host memory",
         }
+
+
+def gpu_of(device: torch.device) -> str:
+    """A name of the GPU that is the same in every process and different for every GPU; "" for a CPU.
+
+    Its number would not do: processes may each be shown another GPU as number 0.
+    """
+    if device.type != "cuda":
+        return ""
+    properties = torch.cuda.get_device_properties(device)
+    return f"{MPI.Get_processor_name()} {properties.uuid}"
 
 
 class _Handle:
@@ -90,11 +129,6 @@ class _Handle:
     def Wait(self) -> bool:
         hvd.synchronize(self._handle)
         return True
-
-
-def on_wire(v: Tensor) -> bool:
-    """Whether Horovod can reduce v where it lies."""
-    return v.is_contiguous() and wire_dtype(v.dtype) == v.dtype
 
 
 def _start_horovod(workers: MPI.Comm) -> None:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from algorithms.interface import Message
@@ -21,7 +22,8 @@ from bench.cluster import HEADER_NBYTES
 from bench.kernel import Future, Kernel, Wait
 from bench.mailbox import Mailbox
 from bench.transports.base import COLLECTIVE, CONTROL, Envelope, Reduced
-from bench.transports.mpi import Check, MPITransport, from_wire, to_wire
+from bench.transports.mpi import Check, MPITransport
+from bench.transports.staging import from_wire, summable
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -33,8 +35,17 @@ BURST_NBYTES = 16 << 10
 class LimitedTransport(MPITransport):
     """One MPI rank that sends at most `rate_Bps` bytes per second."""
 
-    def __init__(self, world: MPI.Comm, size: int, kernel: Kernel, clock: WallClock, rate_Bps: float) -> None:
-        super().__init__(world, size, kernel, clock)
+    def __init__(
+        self,
+        world: MPI.Comm,
+        size: int,
+        kernel: Kernel,
+        clock: WallClock,
+        rate_Bps: float,
+        *,
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__(world, size, kernel, clock, device=device)
         self.rate_Bps = rate_Bps
         self._free_s = 0.0  # when the link has passed everything that was posted
         self._waiting: deque[tuple[float, int, Envelope, Callable[[], None]]] = deque()
@@ -89,7 +100,7 @@ class LimitedTransport(MPITransport):
             self._rings -= 1
             future.fail(check.error)
             return
-        staged = to_wire(v)
+        staged = summable(v)  # on a GPU too: its chunks go as all messages do
         staged.copy_(await ring_sum(_Ring(self), range(self.size), staged, name[-32:]))
         from_wire(staged, v, self.size)
         self._rings -= 1
@@ -99,7 +110,8 @@ class LimitedTransport(MPITransport):
         return self.start_allreduce(v, check)  # MPI's blocking all-reduce knows no limit
 
     def facts(self) -> dict[str, object]:
-        return {**super().facts(), "collectives": "ring of messages", "rate_Gbit_per_s": self.rate_Bps * 8e-9}
+        paths = {"point-to-point": self._memory.path, "collectives": self._memory.path}
+        return {"collectives": "ring of messages", "paths": paths, "rate_Gbit_per_s": self.rate_Bps * 8e-9}
 
 
 class _Ring:

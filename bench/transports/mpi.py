@@ -16,7 +16,9 @@ and a communicator of their own, since it is a matter of time when they are read
 
 from __future__ import annotations
 
+import os
 import struct
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -41,10 +43,10 @@ from bench.transports.base import (
     ReadyBuckets,
     Reduced,
     describe,
-    divide_,
-    wire_dtype,
 )
-from bench.transports.helper import Helper, synchronise
+from bench.transports.helper import Evaluator, Helper, Mark
+from bench.transports.paths import HOST, PINNED, told_aware
+from bench.transports.staging import Buffer, Memory, choose, from_wire, to_wire, warm_up
 
 HEADER = struct.Struct("<4sBBHqqd32s")
 assert HEADER.size == HEADER_NBYTES
@@ -61,7 +63,7 @@ BURST = 64
 @dataclass(slots=True)
 class _Arriving:
     request: MPI.Request
-    buffer: NDArray[np.uint8]
+    buffer: Buffer
 
 
 class _Request(Protocol):
@@ -114,13 +116,28 @@ class MPITransport:
 
     Args:
         world: the ranks of this run: workers 0..size-1, then the server if any. Duplicated, so that nothing else can
-        meet
-            our messages.
+            meet our messages.
         size: number of workers.
+        device: where this rank's tensors are.
+        memory: how messages are put together; None chooses by the device and by what MPI was found to be able to do.
     """
 
-    def __init__(self, world: MPI.Comm, size: int, kernel: Kernel, clock: WallClock) -> None:
+    def __init__(
+        self,
+        world: MPI.Comm,
+        size: int,
+        kernel: Kernel,
+        clock: WallClock,
+        *,
+        device: torch.device | None = None,
+        memory: Memory | None = None,
+    ) -> None:
         self.kernel, self.clock = kernel, clock
+        self.device = device or torch.device("cpu")
+        # One path for all, so that a run's numbers mean one thing: a rank that was told otherwise decides for all.
+        aware = world.allreduce(told_aware(os.environ), op=MPI.LAND)
+        self._memory = memory or choose(self.device, aware=aware)
+        self._evaluator = Evaluator(kernel, self.device)
         self.rank, self.size, self.ranks = world.Get_rank(), size, world.Get_size()
         self.wires = world.Dup()  # messages
         self.control = world.Dup()  # barriers and counts
@@ -147,8 +164,9 @@ class MPITransport:
         self._undecided: deque[tuple[Callable[[], Tensor], Future[Computed]]] = deque()  # gradients not begun yet
         self.only_computing: Callable[[], bool] = lambda: False
         self._aside = 0  # evaluations in the helper thread's hands
-        # Buckets that the helper thread has finished: how to reduce them, and which they are.
-        self._ready: deque[tuple[Callable[[int], None], int]] = deque()
+        # Buckets that the helper thread has finished or, on a GPU, enqueued: how to reduce them, which they are, and
+        # where the GPU must have got to.
+        self._ready: deque[tuple[Callable[[int], None], int, Mark]] = deque()
         kernel.add_poller(self.poll)
 
     # -- point to point ----------------------------------------------------------------------------------------------
@@ -157,25 +175,11 @@ class MPITransport:
         self._receive, self.only_computing = receive, only_computing
 
     def post(self, dst: int, envelope: Envelope, on_sent: Callable[[], None]) -> None:
-        # Buffers on a GPU are staged through host memory: point-to-point on device pointers is fragile across MPI
-        # builds.
-        data = envelope.data.detach()
-        tag = envelope.tag.encode()
-        buffer = np.empty(HEADER_NBYTES + data.nbytes, dtype=np.uint8)
-        HEADER.pack_into(
-            buffer.data,
-            0,
-            MAGIC,
-            envelope.kind,
-            CODE_OF[data.dtype],
-            len(tag),
-            envelope.ident,
-            data.numel(),
-            envelope.sent_s,
-            tag,
+        data, tag = envelope.data.detach(), envelope.tag.encode()
+        header = HEADER.pack(
+            MAGIC, envelope.kind, CODE_OF[data.dtype], len(tag), envelope.ident, data.numel(), envelope.sent_s, tag
         )
-        if data.nbytes:
-            torch.from_numpy(buffer[HEADER_NBYTES:]).view(data.dtype).copy_(data.reshape(-1))  # strides do not travel
+        buffer = self._memory.message(header, data)
         self._sent_to[dst] += 1
         request = self.wires.Isend([buffer, MPI.BYTE], dest=dst)
         if request.Test():
@@ -188,9 +192,8 @@ class MPITransport:
         progressed = self._poll_arrivals()
         if self._sends:
             progressed |= self._poll_sends()
-        if self._ready:
-            launch, b = self._ready.popleft()
-            launch(b)
+        if self._ready and self._may_launch(self._ready[0][2]):
+            self._launch_next()
             progressed = True
         if self._collectives:
             progressed |= self._poll_collectives()
@@ -225,7 +228,7 @@ class MPITransport:
         message = self.wires.Improbe(source=source, status=self._status)
         if message is None:
             return False
-        buffer = np.empty(self._status.Get_count(MPI.BYTE), dtype=np.uint8)
+        buffer = self._memory.room(self._status.Get_count(MPI.BYTE))
         src = self._status.Get_source()
         request = message.Irecv([buffer, MPI.BYTE])
         if not self._arriving[src] and request.Test():
@@ -235,11 +238,12 @@ class MPITransport:
             self._arriving_count += 1
         return True
 
-    def _deliver(self, src: int, buffer: NDArray[np.uint8]) -> None:
-        magic, kind, code, tag_length, ident, numel, sent_s, tag = HEADER.unpack_from(buffer.data, 0)
+    def _deliver(self, src: int, buffer: Buffer) -> None:
+        header, payload = self._memory.open(buffer)
+        magic, kind, code, tag_length, ident, numel, sent_s, tag = HEADER.unpack_from(header, 0)
         assert magic == MAGIC, "a message on our own communicator that is not ours"
         dtype = DTYPES[code]
-        data = torch.from_numpy(buffer[HEADER_NBYTES:]).view(dtype) if numel else torch.empty(0, dtype=dtype)
+        data = payload.view(dtype) if numel else torch.empty(0, dtype=dtype, device=self.device)
         self._received_from[src] += 1
         self._receive(Envelope(kind, tag[:tag_length].decode(), ident, data, src, sent_s))
 
@@ -286,7 +290,7 @@ class MPITransport:
 
     def _submit(self, evaluate: Callable[[], Tensor], future: Future[Computed]) -> None:
         if self._helper is None:
-            self._helper = Helper(self.kernel, self.clock)
+            self._helper = Helper(self._evaluator, self.clock)
         self._aside += 1
         self.computing = True
         future.then(self._back)
@@ -294,12 +298,23 @@ class MPITransport:
 
     def _compute_here(self, evaluate: Callable[[], Tensor]) -> Computed:
         self.computing = True
-        t0 = self.kernel.now()
-        loss = evaluate()
-        synchronise(loss)
-        t1 = self.kernel.now()
+        computed = self._evaluator.run(evaluate, self._evaluator.mark())
         self.computing = False
-        return Computed(loss, t0, t1)
+        return computed
+
+    def rehearse(self, evaluate: Callable[[], Tensor]) -> None:
+        """Evaluate before the clock starts, where gradients will be: caches, threads and memory are then in place.
+
+        On a GPU in the helper thread too, which has the libraries' handles and the memory of its own.
+        """
+        self._compute_here(evaluate)
+        if self.device.type == "cuda":
+            future: Future[Computed] = Future(Wait("gradient"))
+            self._submit(evaluate, future)
+            assert self._helper is not None
+            while not self._helper.deliver():
+                time.sleep(1e-3)
+            future.result()
 
     async def _compute_aside(self, evaluate: Callable[[], Tensor]) -> Computed:
         future: Future[Computed] = Future(Wait("gradient"))
@@ -316,6 +331,10 @@ class MPITransport:
             return computed, [Reduced(computed.t1_s, computed.t1_s, out.numel())]
         reduced: list[Future[Reduced]] = []
         last = len(buckets) - 1
+        if last and self.device.type == "cuda":
+            # Several buckets overlap with a backward pass that goes on by itself on the GPU. Only the kernel's loop can
+            # wait for them without holding up the thread that enqueues the rest.
+            alone = False
         check = self._start_check("gradient", out, self.gradients, blocking=alone, parts=len(buckets))
 
         def launch(b: int) -> None:
@@ -340,13 +359,24 @@ class MPITransport:
             ready = ReadyBuckets(buckets, lambda b: self._bucket_ready(launch, b))
             computed = await self._compute_aside(lambda: evaluate(copy, ready))
             while len(reduced) < len(buckets):  # all are ready by now
-                launch_next, b = self._ready.popleft()
-                launch_next(b)
+                self._launch_next()
         return computed, [await future for future in reduced]
 
     def _bucket_ready(self, launch: Callable[[int], None], b: int) -> None:
-        self._ready.append((launch, b))  # in the helper thread; the main thread talks to MPI
+        # In the thread that computes, or autograd's; the main thread talks to MPI.
+        self._ready.append((launch, b, self._evaluator.mark()))
         self.clock.wake()
+
+    def _may_launch(self, final: Mark) -> bool:
+        """Whether a bucket can be reduced now; where that means a copy to the host, the GPU must have got there, or the
+        main thread would wait for it."""
+        return final is None or bool(final.query())  # type: ignore[no-untyped-call]
+
+    def _launch_next(self) -> None:
+        launch, b, final = self._ready.popleft()
+        if final is not None:
+            torch.cuda.current_stream(self.device).wait_event(final)
+        launch(b)
 
     async def allreduce_mean(self, v: Tensor, label: str, *, alone: bool) -> Reduced:
         if self.size == 1:
@@ -493,12 +523,18 @@ class MPITransport:
 
     def facts(self) -> dict[str, Any]:
         """What the report should know of this transport."""
-        return {"collectives": "mpi", "device_path": "host memory"}
+        return {"collectives": "mpi", "paths": {"point-to-point": self._memory.path, "collectives": self._staged_path}}
+
+    @property
+    def _staged_path(self) -> str:
+        """Where MPI reduces."""
+        return PINNED if self.device.type == "cuda" else HOST
 
     def warm_up(self, length: int, dtype: torch.dtype) -> None:
         """Let MPI set up its connections and buffers before the clock starts."""
+        warm_up(self.device, length * dtype.itemsize)
         if self.workers != MPI.COMM_NULL and self.size > 1:
-            vector = to_wire(torch.zeros(length, dtype=dtype))
+            vector = to_wire(torch.zeros(length, dtype=dtype, device=self.device))
             for _ in range(2):
                 self.workers.Allreduce(MPI.IN_PLACE, as_array(vector))
                 self.gradients.Allreduce(MPI.IN_PLACE, as_array(vector))
@@ -526,16 +562,3 @@ class MPITransport:
 def as_array(v: Tensor) -> NDArray[Any]:
     """A CPU tensor as a numpy array without a copy."""
     return v.numpy()
-
-
-def to_wire(v: Tensor) -> Tensor:
-    """v itself if MPI can sum it where it lies, else a host copy in a type that it can sum."""
-    dtype = wire_dtype(v.dtype)
-    return v if not v.is_cuda and dtype == v.dtype and v.is_contiguous() else v.to("cpu", dtype).contiguous()
-
-
-def from_wire(staged: Tensor, v: Tensor, size: int) -> None:
-    """v <- staged / size."""
-    divide_(staged, size)
-    if staged is not v:
-        v.copy_(staged)

@@ -43,6 +43,11 @@ def align_clocks(world: MPI.Comm, clock: WallClock, rounds: int = 20) -> tuple[f
     return offset_ns * 1e-9, error_ns * 1e-9
 
 
+def everybody() -> MPI.Comm:
+    """All ranks of this launch."""
+    return MPI.COMM_WORLD
+
+
 class MPIGroup:
     """The ranks of a run, for what is done together after it (see `bench.evaluate.Group`)."""
 

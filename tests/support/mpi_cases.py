@@ -165,7 +165,7 @@ def outcome_of(handle: RankHandle) -> Outcome:
     """Where a rank stands."""
     names = (
         "kind", "step", "t0_s", "t1_s", "nbytes", "wire_nbytes", "peer", "label",
-        "version_read", "version_applied", "staleness", "loss", "mailbox_depth",
+        "version_read", "version_applied", "staleness", "loss", "device_s", "mailbox_depth",
     )  # fmt: skip
     recorder = handle.recorder
     assert not recorder.dropped
