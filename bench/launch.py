@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from bench.records import write_atomic
 from bench.settings import StudyError
+from bench.transports import paths
 
 MARK = "@paceline "
 """Opens the lines on stdout by which a session tells the supervisor what happens; JSON follows."""
@@ -39,6 +40,7 @@ class Job:
     transport: str
     ranks: int
     budget_s: float  # expected duration [s]; a guess where the budget is in steps or the clock is virtual
+    may_use_gpu: bool = False
 
 
 @dataclass
@@ -99,12 +101,20 @@ def cores() -> int:
 def command(launcher: Launcher, ranks: int, out: Path, runs: Path, *, mpi: bool) -> list[str]:
     """The command line that starts one session."""
     session = [sys.executable, "-m", "bench.session", str(out), str(runs)]
+    if folder := os.environ.get("PACELINE_DATA"):
+        session += ["--data-dir", folder]  # not every launcher hands the environment on to other machines
     if not mpi:
         return session
-    session.append("--mpi")
+    if aware := os.environ.get(paths.CUDA_AWARE):
+        session += ["--cuda-aware", aware]
+    return [*starter(launcher, ranks), *session, "--mpi"]
+
+
+def starter(launcher: Launcher, ranks: int) -> list[str]:
+    """What starts that many ranks of the command after it."""
     if launcher == "srun":
-        return ["srun", f"--ntasks={ranks}", "--kill-on-bad-exit=1", *session]
-    return [mpirun(), "-n", str(ranks), *session]
+        return ["srun", f"--ntasks={ranks}", "--kill-on-bad-exit=1"]
+    return [mpirun(), "-n", str(ranks)]
 
 
 def mpirun() -> str:
@@ -162,6 +172,9 @@ def supervise(
         if status is not None:
             report.statuses[job.run_id] = status
     todo = [job for job in jobs if job.run_id not in report.statuses]
+    if paths.gpu_visible() and any(job.may_use_gpu for job in todo):
+        # Once, for all launches: whether MPI can be handed device memory on this machine.
+        os.environ |= paths.probed(starter(launcher, 2), environment_for_ranks(2))
     supervisor = _Supervisor(out, launcher, display, crashed, report)
     queues: list[list[list[Job]]] = []  # batches, one after the other; each a list of queues that run side by side
     for transport in dict.fromkeys(job.transport for job in todo):

@@ -8,6 +8,7 @@ A results folder holds one folder per run::
     DIR/runs/RUN_ID/events-r0-p0.parquet  what rank 0 did, part 0 (see EVENTS)
     DIR/runs/RUN_ID/snapshots-r0.parquet  when each rank's parameters were copied (see SNAPSHOTS)
     DIR/runs/RUN_ID/heldout.parquet       held-out loss of the evaluated model (see HELDOUT)
+    DIR/runs/RUN_ID/shares.parquet        which training data each worker had (see SHARES)
     DIR/runs/RUN_ID/run.parquet           one row: settings, provenance, verdict (see RUNS); written last
     DIR/runs/RUN_ID/snapshots/*.safetensors
 
@@ -94,6 +95,13 @@ EVENTS = Table(
             "staleness_updates", _i64, "writes", "writes to the target between read and apply; -1 unless kind=apply"
         ),
         Column("loss", _f64, "nat", "mini-batch loss (gradient rows); NaN elsewhere"),
+        Column(
+            "device_s",
+            _f64,
+            "s",
+            "between two events around a gradient on its GPU's stream, with what other ranks had the GPU do meanwhile; "
+            "NaN on a CPU and in other rows",
+        ),
         Column("mailbox_depth", _i32, "messages", "messages waiting on this rank when a message arrived; -1 elsewhere"),
     ),
 )
@@ -126,6 +134,18 @@ HELDOUT = Table(
         Column("heldout_loss", _f64, "nat", "mean loss of the evaluated model on the fixed held-out set"),
         Column("heldout_metric", _f64, "", "the workload's held-out metric (its name is in runs.metric)"),
         Column("consensus_distance", _f64, "", "root mean square over workers of ||x_i - mean x||"),
+    ),
+)
+
+SHARES = Table(
+    "shares",
+    (
+        Column("run_id", _str, "", "the run"),
+        Column("rank", _i32, "", "the worker"),
+        Column("samples", _i64, "samples", "in this worker's share of the training set; characters or words of a text"),
+        Column("labels", _str, "", "JSON: label -> how many samples of it; {} if samples have no labels"),
+        Column("groups", _str, "", "JSON: names of groups (roles, speakers, articles) it was dealt, the largest first"),
+        Column("group_count", _i32, "groups", "how many it was dealt; 0 if not by groups"),
     ),
 )
 
@@ -170,13 +190,14 @@ RUNS = Table(
         Column("clock_error_s", _f64, "s", "half the round trip of the offset's estimate: what may be left"),
         Column("settings", _str, "", "JSON: the algorithm's resolved settings"),
         Column("workload_settings", _str, "", "JSON: the workload's resolved settings"),
+        Column("workload_facts", _str, "", "JSON: its data, normalisation, partition, precision, in words"),
         Column("network", _str, "", "JSON: network and compute model of a simulated run; {} otherwise"),
         Column("provenance", _str, "", "JSON: commit, versions, MPI library, hosts, SLURM_*, threads"),
         Column("started_utc", _str, "", "ISO 8601"),
     ),
 )
 
-TABLES: Mapping[str, Table] = {t.name: t for t in (EVENTS, SNAPSHOTS, HELDOUT, RUNS)}
+TABLES: Mapping[str, Table] = {t.name: t for t in (EVENTS, SNAPSHOTS, HELDOUT, SHARES, RUNS)}
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -229,6 +250,7 @@ class Results:
     events: pd.DataFrame
     snapshots: pd.DataFrame
     heldout: pd.DataFrame
+    shares: pd.DataFrame
     skipped: list[str] = field(default_factory=list)  # torn or foreign files, each with its reason
 
     @property
@@ -286,5 +308,6 @@ def load(*directories: str | os.PathLike[str]) -> Results:
         events=_read(EVENTS, (p for f in folders for p in sorted(f.glob("events-*.parquet"))), skipped),
         snapshots=_read(SNAPSHOTS, (p for f in folders for p in sorted(f.glob("snapshots-*.parquet"))), skipped),
         heldout=_read(HELDOUT, (p for f in folders for p in sorted(f.glob("heldout.parquet"))), skipped),
+        shares=_read(SHARES, (p for f in folders for p in sorted(f.glob("shares.parquet"))), skipped),
         skipped=skipped,
     )

@@ -25,7 +25,7 @@ from bench.clock import WallClock
 from bench.evaluate import Group, OneProcess, evaluate
 from bench.events import Recorder
 from bench.kernel import Kernel
-from bench.records import RUNS, write_rows
+from bench.records import RUNS, SHARES, write_rows
 from bench.sanity import RankFacts, Verdict, judge
 from bench.settings import plain
 from bench.simulate import Simulation
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from bench.transports.mpi import MPITransport
+
+MODELLED = {"paths": {"point-to-point": "modelled", "collectives": "modelled"}}
+"""How bytes travel in the simulator."""
 
 Progress = Callable[[int, float, Tensor], None]
 """Told (step, seconds since the start, last loss) after each step of worker 0."""
@@ -87,7 +90,7 @@ def _simulated(cell: Cell, folder: Path, started: float, progress: Progress | No
         on_step=progress,
     )
     simulation.run(cell.workload.budget)
-    return finish(cell, workload, simulation.handles, OneProcess(), folder, Clocks(), started, "cpu", {})
+    return finish(cell, workload, simulation.handles, OneProcess(), folder, Clocks(), started, "cpu", MODELLED)
 
 
 def _measured(cell: Cell, folder: Path, started: float, world: MPI.Comm, progress: Progress | None) -> Verdict | None:
@@ -96,7 +99,9 @@ def _measured(cell: Cell, folder: Path, started: float, world: MPI.Comm, progres
     device, device_text = choose_device(cell.device, world)
     workload = cell.workload.settings.build(device, cell.workers)
     spin = cell.poll == "spin"
-    transport = open_transport(cell.transport, world, cell.workers, spin=spin, rate_Gbit_per_s=cell.rate_Gbit_per_s)
+    transport = open_transport(
+        cell.transport, world, cell.workers, device=device, spin=spin, rate_Gbit_per_s=cell.rate_Gbit_per_s
+    )
     rank = transport.rank
     handle = RankHandle(
         transport,
@@ -109,7 +114,7 @@ def _measured(cell: Cell, folder: Path, started: float, world: MPI.Comm, progres
         spill_to=folder,
         on_step=progress if rank == 0 else None,
     )
-    warm_up(workload, handle, cell)
+    warm_up(workload, handle, cell, transport)
     transport.warm_up(workload.parameters, workload.dtype)
     fail = _end_of_all(folder, world)
     clocks = run_segment(cell.algorithm, cell.workload.budget, handle, transport, world, cell.timeout_s, fail)
@@ -121,21 +126,30 @@ def _measured(cell: Cell, folder: Path, started: float, world: MPI.Comm, progres
 
 
 def open_transport(
-    name: str, world: MPI.Comm, workers: int, *, spin: bool = False, rate_Gbit_per_s: float | None = None
+    name: str,
+    world: MPI.Comm,
+    workers: int,
+    *,
+    device: torch.device | None = None,
+    spin: bool = False,
+    rate_Gbit_per_s: float | None = None,
 ) -> MPITransport:
-    """This rank's end of the wire, with a kernel on a wall clock; collective over `world`, the ranks of the run."""
+    """This rank's end of the wire, with a kernel on a wall clock; collective over `world`, the ranks of the run.
+
+    `device` is where this rank's tensors are; None is the CPU.
+    """
     from bench.transports.mpi import MPITransport
 
     clock = WallClock(spin=spin)
     if rate_Gbit_per_s is not None:
         from bench.transports.limited import LimitedTransport
 
-        return LimitedTransport(world, workers, Kernel(clock), clock, rate_Gbit_per_s * 1e9 / 8)
+        return LimitedTransport(world, workers, Kernel(clock), clock, rate_Gbit_per_s * 1e9 / 8, device=device)
     if name == "horovod":
         from bench.transports.horovod import HorovodTransport
 
-        return HorovodTransport(world, workers, Kernel(clock), clock)
-    return MPITransport(world, workers, Kernel(clock), clock)
+        return HorovodTransport(world, workers, Kernel(clock), clock, device=device)
+    return MPITransport(world, workers, Kernel(clock), clock, device=device)
 
 
 def run_segment(
@@ -181,14 +195,14 @@ def default_optimizer(cell: Cell, workload: Workload) -> OptimizerSettings:
     return cell.workload.optimizer or OptimizerSettings(**workload.optimizer)
 
 
-def warm_up(workload: Workload, handle: RankHandle, cell: Cell) -> None:
+def warm_up(workload: Workload, handle: RankHandle, cell: Cell, transport: MPITransport) -> None:
     """Two gradients before the clock starts, on a stream of their own: caches, threads and memory are then in place."""
     if handle.is_server:
         return
     x = handle.replica().data.clone()
     batches = workload.batches(cell.seed, handle.rank, cell.workers)
     for _ in range(2):
-        workload.gradient(x, batches.next(), torch.empty_like(x))
+        transport.rehearse(lambda: workload.gradient(x, batches.next(), torch.empty_like(x)))
 
 
 def choose_device(wanted: str, world: MPI.Comm) -> tuple[torch.device, str]:
@@ -241,7 +255,7 @@ def finish(
     verdict = judge(cell.algorithm, ranks, handles[0].layers, itemsize, cell.seed, curve)
     target = workload.target_loss if cell.workload.target_loss is None else cell.workload.target_loss
     row = blank_row(cell) | {
-        "workload": workload.name,
+        "workload": workload.name if cell.workload.name == cell.workload.settings.title else cell.workload.name,
         "status": verdict.status,
         "verdict": verdict.text,
         "diverged_at_s": verdict.diverged_at_s,
@@ -263,6 +277,7 @@ def finish(
         "device": device,
         "clock_offset_s": clocks.offset_s,
         "clock_error_s": clocks.error_s,
+        "workload_facts": json.dumps(dict(workload.facts)),
         "settings": json.dumps(
             {
                 **plain(cell.algorithm),
@@ -272,8 +287,24 @@ def finish(
         ),
         "provenance": json.dumps({**provenance.common(), **extra, "ranks": places}),
     }
+    _write_shares(cell, workload, folder)
     write_rows(RUNS, [row], folder / "run.parquet")
     return verdict
+
+
+def _write_shares(cell: Cell, workload: Workload, folder: Path) -> None:
+    rows = [
+        {
+            "run_id": cell.run_id,
+            "rank": share.rank,
+            "samples": share.samples,
+            "labels": json.dumps(share.labels),
+            "groups": json.dumps(list(share.groups)),
+            "group_count": share.group_count,
+        }
+        for share in workload.shares(cell.seed, cell.workers)
+    ]
+    write_rows(SHARES, rows, folder / "shares.parquet")
 
 
 def blank_row(cell: Cell) -> dict[str, Any]:
@@ -300,6 +331,7 @@ def blank_row(cell: Cell) -> dict[str, Any]:
         "lockstep": cell.algorithm.lockstep,
         "settings": json.dumps(plain(cell.algorithm)),
         "workload_settings": json.dumps(plain(cell.workload.settings)),
+        "workload_facts": "{}",
         "network": json.dumps(model if cell.transport == "simulated" else limit),
         "provenance": json.dumps(provenance.common()),
         "started_utc": datetime.now(UTC).isoformat(timespec="seconds"),

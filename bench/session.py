@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 import traceback
@@ -19,6 +20,7 @@ from torch import Tensor
 from bench.launch import MARK
 from bench.run import report_failure, run_cell
 from bench.study import Cell, resolve
+from bench.transports import paths
 
 Say = Callable[..., None]
 """Told what happens, by keyword: event = start | step | end, run = id of the run, and more."""
@@ -36,7 +38,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("out", type=Path, help="results folder; holds study.json")
     parser.add_argument("runs", type=Path, help="file with one run id per line")
     parser.add_argument("--mpi", action="store_true", help="the cells run on MPI ranks")
+    parser.add_argument("--data-dir", help="folder of the data sets")
+    parser.add_argument("--cuda-aware", choices=("0", "1"), help="whether MPI takes device memory, as was tried out")
     arguments = parser.parse_args(argv)
+    if arguments.cuda_aware:
+        os.environ[paths.CUDA_AWARE] = arguments.cuda_aware
+    if arguments.data_dir:
+        os.environ["PACELINE_DATA"] = arguments.data_dir
     study = resolve(json.loads((arguments.out / "study.json").read_text()))
     by_id = {cell.run_id: cell for cell in study.cells()}
     cells = [by_id[run_id] for run_id in arguments.runs.read_text().split()]

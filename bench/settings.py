@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import tomllib
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -95,6 +96,26 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         return value
     expected = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}.get(hint, str(hint))
     raise StudyError(f"{where}: expected {expected}, got {show(value)}")
+
+
+def parse_set(items: Iterable[str], example: str) -> dict[str, Any]:
+    """What `--set KEY=VALUE` options say, each a line of TOML.
+
+    Args:
+        example: a good one, for the message.
+
+    Raises:
+        StudyError: one is not.
+    """
+    table: dict[str, Any] = {}
+    for item in items:
+        try:
+            table |= tomllib.loads(item)
+        except tomllib.TOMLDecodeError as error:
+            raise StudyError(
+                f"--set: expected KEY=VALUE as in TOML, such as {example}: got {item!r} ({error})"
+            ) from error
+    return table
 
 
 def show(value: Any) -> str:

@@ -11,7 +11,8 @@ A study is a TOML file::
     seconds = 5
 
     [[workload]]
-    name = "digits-mlp"          # its own settings stand here too; optimizer, budget, compute and target_loss may
+    name = "digits-mlp"          # its own settings stand here too; label, optimizer, budget, compute and target_loss
+                                 # may; "my_model.py:my_net" is one of your own
 
     [[algorithm]]
     name = "easgd"               # its own settings stand here too; label, transports and workloads may
@@ -20,7 +21,6 @@ A study is a TOML file::
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -38,8 +38,8 @@ from algorithms.registry import names as algorithm_names
 from bench.budget import Budget
 from bench.cluster import Compute, Network
 from bench.settings import StudyError, build, convert, nearest, plain, show
-from bench.workloads.registry import NAMES as WORKLOADS
 from bench.workloads.registry import WorkloadSettings, settings_class
+from bench.workloads.registry import known as workload_names
 
 Transport = Literal["mpi", "horovod", "simulated"]
 
@@ -110,7 +110,10 @@ class StudyTable:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkloadEntry:
-    """One `[[workload]]`: the workload's settings, and what the study says about it."""
+    """One `[[workload]]`: the workload's settings, and what the study says about it.
+
+    `name` is the label that the study gave, else the registered name.
+    """
 
     name: str
     settings: WorkloadSettings
@@ -248,7 +251,18 @@ def read(
         raise StudyError(f"{path} is not valid TOML: {error}") from error
     if workers:
         raw["workers"] = list(workers)
+    _absolute(raw, path.parent)
     return resolve(raw, only=only, without=without, where=str(path))
+
+
+def _absolute(raw: dict[str, Any], folder: Path) -> None:
+    """Workloads in files of the user's own are named from where the study file is; ranks may run elsewhere."""
+    entries = raw.get("workload", [])
+    for entry in [entries] if isinstance(entries, dict) else entries:
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if isinstance(name, str) and ".py:" in name:
+            file, _, function = name.rpartition(":")
+            entry["name"] = f"{(folder / Path(file).expanduser()).resolve()}:{function}"
 
 
 def resolve(
@@ -267,7 +281,7 @@ def resolve(
     algorithms = tuple(
         _algorithm(entry, table, workloads, f"{where}: algorithm[{i}]") for i, entry in enumerate(table.algorithm)
     )
-    _no_twins([w.name for w in workloads], f"{where}: workload", "name each workload once")
+    _no_twins([w.name for w in workloads], f"{where}: workload", "give each a label of its own")
     _no_twins([a.label for a in algorithms], f"{where}: algorithm", "give each a label of its own")
     if only:
         names = {a.label for a in algorithms} | {a.algorithm.name for a in algorithms}
@@ -282,18 +296,24 @@ def resolve(
 
 def _workload(entry: dict[str, Any], table: StudyTable, where: str) -> WorkloadEntry:
     entry = dict(entry)
-    name = _name(entry, WORKLOADS, "workload", where)
+    given = entry.get("name")
+    cls = settings_class(
+        entry.pop("name")
+        if isinstance(given, str) and ".py:" in given
+        else _name(entry, workload_names(), "workload", where)
+    )
+    label = _file_name(entry.pop("label", cls.title), f"{where}.label")
     optimizer = entry.pop("optimizer", None)
     target = entry.pop("target_loss", None)
     budget = entry.pop("budget", None)
     compute = entry.pop("compute", None)
     return WorkloadEntry(
-        name=name,
+        name=label,
         optimizer=None if optimizer is None else build(OptimizerSettings, optimizer, f"{where}.optimizer"),
         target_loss=None if target is None else convert(target, float, f"{where}.target_loss"),
         budget=table.budget if budget is None else build(Budget, budget, f"{where}.budget"),
         compute=table.compute if compute is None else build(Compute, compute, f"{where}.compute"),
-        settings=build(settings_class(name), entry, f"{where} ({name})"),
+        settings=build(cls, entry, f"{where} ({cls.title})"),
     )
 
 
@@ -302,9 +322,7 @@ def _algorithm(
 ) -> AlgorithmEntry:
     entry = dict(entry)
     name = _name(entry, algorithm_names(), "algorithm", where)
-    label = convert(entry.pop("label", name), str, f"{where}.label")
-    if not _is_file_name(label):
-        raise StudyError(f"{where}.label: must be usable as a file name, short and without spaces: got {show(label)}")
+    label = _file_name(entry.pop("label", name), f"{where}.label")
     transports = convert(entry.pop("transports", ()), tuple[Transport, ...], f"{where}.transports")
     for transport in transports:
         if transport not in table.transports:
@@ -331,6 +349,14 @@ def _name(entry: dict[str, Any], known: Any, what: str, where: str) -> str:
     if not isinstance(name, str) or name not in known:
         raise StudyError(f"{where}: unknown {what} {show(name)}{nearest(str(name), known)}")
     return name
+
+
+def _file_name(label: Any, where: str) -> str:
+    text = convert(label, str, where)
+    if not _is_file_name(text):
+        raise StudyError(f"{where}: must be usable as a file name, short and without spaces: got {show(text)}")
+    assert isinstance(text, str)
+    return text
 
 
 def _is_file_name(name: str) -> bool:
@@ -378,7 +404,7 @@ def _check_cells(study: Study, where: str) -> None:
                 raise StudyError(f"{place}: on {cell.workload.name}: {error}") from error
         given = cell.algorithm.optimizer or cell.workload.optimizer
         if cell.algorithm.plain_sgd:
-            resolved = given.name if given else cell.workload.settings.default_optimizer["name"]
+            resolved = given.name if given else cell.workload.settings.optimizer_table()["name"]
             if resolved != "sgd":
                 raise StudyError(
                     f'{place}: it brings its own momentum, so its optimizer must be "sgd": got {resolved!r} '
@@ -399,12 +425,3 @@ def _layers(settings: WorkloadSettings) -> list[Layer]:
 
     spans = settings.build(torch.device("cpu"), 1).layers
     return [Layer(name, slice(lo, hi), is_block) for name, lo, hi, is_block in spans]
-
-
-def fields(cls: type) -> list[str]:
-    """ "name = default" of each setting, for `paceline algorithms` and `workloads`."""
-    return [
-        f"{f.name} = {'-' if f.default is dataclasses.MISSING else f.default}"
-        for f in dataclasses.fields(cls)
-        if f.init
-    ]

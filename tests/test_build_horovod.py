@@ -181,13 +181,72 @@ def test_build_environment_keeps_out_what_would_steer_it(tmp_path: Path) -> None
 def test_no_nccl_without_a_cuda_torch(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "torch_cuda_version", lambda: None)
     assert builder.find_nccl() is None
+    assert builder.require_toolkit() is None
+
+
+def fake_toolkit(root: Path, release: str = "13.0") -> Path:
+    """A CUDA toolkit, and apart from it a script that is called nvcc and only knows its version and its home."""
+    (root / "toolkit" / "targets" / "linux" / "include").mkdir(parents=True)
+    (root / "toolkit" / "targets" / "linux" / "include" / "cuda_runtime.h").touch()
+    (root / "toolkit" / "lib64").mkdir()
+    (root / "toolkit" / "lib64" / "libcudart.so").touch()
+    script = root / "elsewhere" / "nvcc"
+    script.parent.mkdir()
+    script.write_text(
+        f'#!/bin/sh\nif [ "$1" = --version ]; then echo "Cuda compilation tools, release {release}, V{release}.88"\n'
+        f'else echo "#$ TOP={root}/toolkit/bin/.." >&2; exit 1; fi\n'
+    )
+    (root / "toolkit" / "bin").mkdir()
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return script
+
+
+def test_the_toolkit_is_where_its_compiler_says(bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = fake_toolkit(tmp_path)
+    monkeypatch.setattr(builder, "torch_cuda_version", lambda: "13.0")
+    monkeypatch.setenv("PATH", f"{script.parent}:/usr/bin:/bin")
+    assert builder.find_toolkit() == (tmp_path / "toolkit", "13.0")
+    nccl = tmp_path / "nccl"
+    (nccl / "include").mkdir(parents=True)
+    (nccl / "include" / "nccl.h").write_text("#define NCCL_MAJOR 2\n")
+    (nccl / "lib").mkdir()
+    (nccl / "lib" / "libnccl.so.2").touch()
+    monkeypatch.setenv("HOROVOD_NCCL_HOME", str(nccl))
+    found = builder.find_nccl()
+    assert found is not None and found.tag == "cuda13nccl2" and found.toolkit == tmp_path / "toolkit"
+    mpi = builder.find_mpi(str(fake_mpi(tmp_path / "mpi", OPEN_MPI_HEADER)))
+    env = builder.build_environment(
+        {}, mpi=mpi, cxx="c++", cmake="cmake", jobs=1, nccl=found, toolkit=builder.require_toolkit()
+    )
+    assert env["HOROVOD_GPU_OPERATIONS"] == "NCCL" and env["HOROVOD_CUDA_HOME"] == str(tmp_path / "toolkit")
+
+
+@pytest.mark.parametrize("lacks", ["nvcc", "header", "library", "version"])
+def test_a_cuda_torch_without_its_toolkit_is_refused_at_once(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    script = fake_toolkit(tmp_path, "12.8" if lacks == "version" else "13.0")
+    monkeypatch.setattr(builder, "torch_cuda_version", lambda: "13.0")
+    monkeypatch.setenv("PATH", f"{script.parent}:/usr/bin:/bin")
+    for part, path in (
+        ("nvcc", script),
+        ("header", next(tmp_path.rglob("*.h"))),
+        ("library", next(tmp_path.rglob("*.so"))),
+    ):
+        if lacks == part:
+            path.unlink()
+    if lacks == "nvcc":
+        monkeypatch.setenv("PATH", str(bare))
+    assert builder.find_nccl() is None
+    with pytest.raises(builder.BuildError, match=r"built for CUDA 13.0, .* needs the CUDA toolkit 13: found no nvcc"):
+        builder.require_toolkit()
 
 
 def test_failed_nccl_build_falls_back_to_mpi_only(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mpi = builder.Mpi(compiler=tmp_path / "bin" / "mpicxx", family="openmpi", version="5.0.11")
-    nccl = builder.Nccl(nvcc=tmp_path, include=tmp_path, library=tmp_path, cuda="13.0", version="2")
+    nccl = builder.Nccl(toolkit=tmp_path, include=tmp_path, library=tmp_path, cuda="13.0", version="2")
     tried: list[str] = []
 
     def build(folder: Path, mpi: builder.Mpi, nccl: builder.Nccl | None) -> Path:

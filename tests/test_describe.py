@@ -14,7 +14,8 @@ import paceline
 from algorithms import registry
 from algorithms.interface import Algorithm, Traffic, Worker
 from algorithms.registry import algorithm_class, names
-from bench.describe import evaluated_in_words, meanings
+from bench.describe import evaluated_in_words
+from bench.meanings import meanings
 from bench.settings import StudyError
 from bench.study import resolve
 

@@ -16,7 +16,7 @@ import paceline
 from bench.records import RUNS, write_rows
 from bench.run import blank_row, write_crashed
 from bench.settings import StudyError
-from bench.study import STUDIES, Cell, Study, fields, find, read, resolve
+from bench.study import STUDIES, Cell, Study, find, read, resolve
 
 STUDY = """\
 name = "grid"
@@ -297,17 +297,6 @@ def test_a_file_goes_before_a_shipped_study(study_file: Path) -> None:
     assert find("demo") == Path("demo")
     with pytest.raises(StudyError, match="no such study"):
         find("study.toml")
-
-
-def test_the_list_of_workloads_shows_their_settings(capsys: pytest.CaptureFixture[str]) -> None:
-    from bench.workloads.registry import NAMES, settings_class
-
-    assert paceline.main(["workloads"]) == 0
-    said = capsys.readouterr().out
-    for name in NAMES:
-        assert re.search(rf"^{name}\s+\S", said, re.MULTILINE)
-        for setting in fields(settings_class(name)):
-            assert setting in said
 
 
 def test_a_transport_can_be_left_out() -> None:

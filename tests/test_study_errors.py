@@ -161,7 +161,10 @@ STUDIES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
         GOOD.replace('name = "quadratic"', "dimension = 3"),
         ("workload[0]", "missing key 'name'", "digits-mlp"),
     ),
-    "workload twice": (GOOD + '[[workload]]\nname = "quadratic"\n', ("'quadratic' stands there 2 times", "once")),
+    "workload twice": (
+        GOOD + '[[workload]]\nname = "quadratic"\n',
+        ("'quadratic' stands there 2 times", "label of its own"),
+    ),
     "unknown setting of a workload": (
         workload("dimensions = 3"),
         ("(quadratic)", "'dimensions'", "did you mean 'dimension'?"),

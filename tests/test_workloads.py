@@ -4,6 +4,7 @@ import dataclasses
 import math
 import subprocess
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ import torch
 from torch import nn
 
 from algorithms.optim import Optimizer, OptimizerSettings
-from bench.workloads import digits_mlp, registry, shakespeare_gpt
-from bench.workloads.base import torch_generator
+from bench.workloads import digits_mlp, shakespeare_gpt
 from bench.workloads.digits_mlp import DigitsMlp
-from bench.workloads.module import EpochBatches, ModuleWorkload, cross_entropy
+from bench.workloads.problem import Problem, Samples, cross_entropy
 from bench.workloads.quadratic import Quadratic
+from bench.workloads.settings import ModuleSettings
 from bench.workloads.shakespeare_gpt import ShakespeareGpt
+from bench.workloads.texts import plays
 
 CPU, WORKERS = torch.device("cpu"), 4
 TINY_GPT = {"width": 16, "depth": 2, "heads": 2, "context": 12, "batch_size": 4}
@@ -63,44 +65,32 @@ class Toy(nn.Module):
         return self.second(torch.tanh(self.first(x)))
 
 
-def toy_workload(module=None):
-    module = module or Toy()
+def toy_workload(module=None, heldout_chunk=7):
     generator = torch.Generator().manual_seed(1)
     inputs, targets = torch.randn(20, 5, generator=generator), torch.randint(5, (20,), generator=generator)
 
-    def initialise(generator):
+    def initialise(module, generator):
         for p in module.parameters():
             nn.init.normal_(p, generator=generator)
 
-    return ModuleWorkload(
-        name="toy",
-        module=module,
-        initialise=initialise,
-        stream=lambda g: EpochBatches(inputs, targets, 4, g),
-        heldout=(inputs, targets),
-        heldout_chunk=7,
-        device=CPU,
-        dtype=torch.float32,
-        batch_size=4,
-        flops_per_sample=math.nan,
-        target_loss=math.nan,
-        optimizer={"name": "sgd", "lr": 0.1},
-    )
+    class Settings(ModuleSettings):
+        title = "toy"
+        default_optimizer: ClassVar = {"name": "sgd", "lr": 0.1}
+
+        def problem(self):
+            return Problem(
+                module=module or Toy(),
+                initialise=initialise,
+                train=Samples(inputs=inputs, targets=targets),
+                heldout=(inputs, targets),
+                heldout_chunk=heldout_chunk,
+                flops_per_sample=1.0,
+            )
+
+    return Settings(batch_size=4).build(CPU, WORKERS)
 
 
 # --- the registry ------------------------------------------------------------------------------------------------
-
-
-def test_registry_and_settings_agree():
-    assert set(registry.NAMES) == set(SMALL)
-    for name in registry.NAMES:
-        assert registry.settings_class(name) is type(SMALL[name])
-        assert registry.workloads()[name] == registry.NAMES[name].summary
-
-
-def test_unknown_workload_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"'resnet'.*digits-mlp, quadratic, shakespeare-gpt"):
-        registry.settings_class("resnet")
 
 
 def test_listing_workloads_loads_no_torch():
@@ -419,22 +409,12 @@ def test_heldout_runs_in_evaluation_mode_and_weighs_samples_equally():
             assert not (self.training and not torch.is_grad_enabled())
             return super().forward(nn.functional.dropout(x, 0.9, self.training))
 
-    workload = toy_workload(Noisy())
+    workload, at_once = toy_workload(Noisy()), toy_workload(Noisy(), heldout_chunk=20)
     x = workload.initial(0)
     got = workload.heldout(x)  # chunks of 7, 7 and 6
-    workload._heldout_chunk = 20
-    assert got.loss == pytest.approx(workload.heldout(x).loss, rel=1e-6)
-    assert got.metric == pytest.approx(workload.heldout(x).metric)
+    assert got.loss == pytest.approx(at_once.heldout(x).loss, rel=1e-6)
+    assert got.metric == pytest.approx(at_once.heldout(x).metric)
     assert workload._module.training
-
-
-def test_epoch_batches_show_every_sample_once_per_pass():
-    inputs = torch.arange(10)
-    stream = EpochBatches(inputs, inputs, 4, torch_generator(0, 0, "batches"))
-    seen = torch.cat([stream.next()[0] for _ in range(5)])
-    first, second = seen[:10], seen[10:]
-    assert torch.equal(first.sort().values, inputs) and torch.equal(second.sort().values, inputs)
-    assert not torch.equal(first, second)
 
 
 # --- quadratic ---------------------------------------------------------------------------------------------------
@@ -518,24 +498,24 @@ def test_gpt_overrides_show_in_the_name():
     assert ShakespeareGpt(width=64).build(CPU, 1).name == "shakespeare-gpt-0.2M"
 
 
-def test_gpt_text_is_complete_and_its_alphabet_sorted():
-    alphabet, text = shakespeare_gpt._characters()
-    assert len(text) == 1_115_394 and len(alphabet) == 65 and list(alphabet) == sorted(alphabet)
-    assert bytes(alphabet[i] for i in text[:13]) == b"First Citizen"
+def test_the_plays_are_complete_and_their_alphabet_sorted():
+    alphabet, train, heldout = plays()
+    assert len(train) + len(heldout) == 1_115_394 and len(alphabet) == 65 and list(alphabet) == sorted(alphabet)
+    assert bytes(alphabet[i] for i in train[:13]) == b"First Citizen"
 
 
 def test_gpt_targets_are_the_next_characters_and_training_never_sees_the_heldout_text():
     workload = ShakespeareGpt(**TINY_GPT).build(CPU, 1)
-    _, text = shakespeare_gpt._characters()
-    ids, cut = torch.from_numpy(text).long(), len(text) * 9 // 10
+    text = plays()
+    train, heldout = (torch.from_numpy(ids).long() for ids in (text.train, text.heldout))
     inputs, targets = workload.batches(0, 0, 1).next()
     assert inputs.shape == targets.shape == (4, 12) and torch.equal(inputs[:, 1:], targets[:, :-1])
+    windows = train.unfold(0, 13, 1)
+    for window in torch.cat((inputs, targets[:, -1:]), 1):
+        assert (windows == window).all(1).any()
     inputs, targets = workload._heldout
-    assert torch.equal(inputs[0], ids[cut : cut + 12])
-    assert torch.equal(targets[-1], ids[-12:])
-    stream = shakespeare_gpt.WindowBatches(torch.arange(30), 12, 1000, torch_generator(0, 0, "batches"))
-    starts = stream.next()[0][:, 0]
-    assert starts.min() == 0 and starts.max() == 30 - 12 - 1  # every window of the text, and none beyond it
+    assert torch.equal(inputs[0], heldout[:12])
+    assert torch.equal(targets[-1], heldout[-12:])
 
 
 def test_gpt_does_not_look_ahead():

@@ -10,11 +10,14 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from bench.workloads.partition import Share
 
 # Called during the backward pass when the gradient of the k-th parameter tensor (see `spans`) is final in `out`.
 OnReady = Callable[[int], None]
@@ -69,9 +72,18 @@ class Workload(Protocol):
     optimizer: dict[str, Any]  # the table a study file would hold: this workload's own tuned default
     spans: Sequence[tuple[int, int]]  # [lo, hi) of each parameter tensor in the flat vector, in order, covering [0, P)
     layers: Sequence[LayerSpan]  # the same vector by layers of the model
+    facts: Mapping[str, str]  # what a reader of the results must know, in words: data, normalisation, precision, ...
 
     def initial(self, seed: int) -> Tensor:
         """Initial parameters [P], a function of the seed alone."""
+        ...
+
+    def shares(self, seed: int, size: int) -> Sequence[Share]:
+        """What training data each of `size` workers has; empty if there is no such thing.
+
+        Raises:
+            ValueError: the data cannot be dealt to so many workers in the way that the settings ask for.
+        """
         ...
 
     def batches(self, seed: int, rank: int, size: int) -> Batches:
@@ -83,6 +95,13 @@ class Workload(Protocol):
 
         `x` is read in place (no copy): the caller must not change it meanwhile. `on_ready(k)` is called as soon as
         out[spans[k]] is final, in the order of the backward pass.
+        """
+        ...
+
+    def gradients(self, xs: Tensor, batches: Sequence[tuple[Tensor, ...]], outs: Tensor) -> Tensor:
+        """The gradients of n replicas xs [n, P], each on its own mini-batch, into outs [n, P]; returns losses [n].
+
+        The same as n calls of `gradient`, to rounding.
         """
         ...
 

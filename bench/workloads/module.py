@@ -1,6 +1,6 @@
 """A workload made of a torch module whose parameters are views of a flat vector.
 
-Axes: P parameters, B batch, C classes.
+Axes: P parameters, B batch, C classes, n replicas.
 """
 
 from __future__ import annotations
@@ -9,50 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from bench.workloads.base import Batches, Heldout, LayerSpan, OnReady, torch_generator
+from bench.workloads.base import Batches, Heldout, LayerSpan, OnReady, digest, torch_generator
+from bench.workloads.norm import BATCH_NORM_POLICY, BatchNorm, calibrated
+from bench.workloads.partition import Share
+from bench.workloads.precision import Precision
+from bench.workloads.prefetch import Prefetched
+from bench.workloads.problem import Problem, count_flops
+from bench.workloads.shares import TrainingSet
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
-
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean negative log-likelihood [nat] of targets [...] under logits [..., C]."""
-    return functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
-
-
-def accuracy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The fraction of targets [...] that are the largest of their logits [..., C]."""
-    return (logits.argmax(-1) == targets).double().mean()
-
-
-class EpochBatches:
-    """An endless stream of (inputs, targets) that passes over the whole set in a new random order each epoch.
-
-    A batch may hold the end of one pass and the start of the next, so every sample is seen once per pass and every
-    batch has the same size. The order depends on the generator alone.
-    """
-
-    def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator) -> None:
-        self._inputs, self._targets = inputs, targets
-        self._batch_size, self._generator = batch_size, generator
-        self._order = torch.empty(0, dtype=torch.int64)
-
-    def next(self) -> tuple[Tensor, ...]:
-        while len(self._order) < self._batch_size:
-            epoch = torch.randperm(len(self._inputs), generator=self._generator)
-            self._order = torch.cat((self._order, epoch))
-        chosen = self._order[: self._batch_size].to(self._inputs.device)
-        self._order = self._order[self._batch_size :]
-        return self._inputs[chosen], self._targets[chosen]
-
-    def state(self) -> dict[str, Tensor]:
-        return {"order": self._order.clone(), "generator": self._generator.get_state()}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self._order = state["order"].clone()
-        self._generator.set_state(state["generator"])
+CALIBRATION_CHUNK = 256  # samples; batch-norm statistics are the mean over chunks of this size
 
 
 def layers_of(names: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[LayerSpan]:
@@ -77,66 +44,73 @@ def layers_of(names: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[La
 
 
 class ModuleWorkload:
-    """A module, its data and its loss, as a `bench.workloads.base.Workload`.
+    """A problem on a flat vector, as a `bench.workloads.base.Workload`.
 
     The module's parameters are views of the vector x of the latest call and their gradients are views of its `out`, so
     nothing is flattened or copied. One module serves any number of vectors, one call at a time.
 
     Args:
+        problem: model, data and loss.
         name: with its size, for tables.
-        module: maps inputs [B, ...] to logits [B, ..., C]. All its state is in its parameters: no buffers.
-        initialise: fills the module's parameters from a generator.
-        stream: makes one worker's batches (inputs, targets) from its generator.
-        heldout: (inputs, targets) of the fixed held-out set, on the device.
-        heldout_chunk: samples evaluated at a time, to bound memory.
-        device, dtype: of x, out and the module.
-        batch_size, flops_per_sample, target_loss, optimizer: see `Workload`.
-        metric: name of the metric; `measure` computes its mean over a chunk from (logits, targets).
-        loss: mean loss from (logits, targets).
+        training: the training set, dealt and drawn from.
+        batch_size, optimizer: see `Workload`.
+        device: of x, out, the module and the batches that it gets; the training set stays in host memory.
+        dtype: of x, out and the module.
+        precision: of computing, see `bench.workloads.precision`.
     """
 
     def __init__(
         self,
+        problem: Problem,
         *,
         name: str,
-        module: nn.Module,
-        initialise: Callable[[torch.Generator], None],
-        stream: Callable[[torch.Generator], Batches],
-        heldout: tuple[Tensor, Tensor],
-        heldout_chunk: int,
+        training: TrainingSet,
+        batch_size: int,
+        optimizer: dict[str, Any],
         device: torch.device,
         dtype: torch.dtype,
-        batch_size: int,
-        flops_per_sample: float,
-        target_loss: float,
-        optimizer: dict[str, Any],
-        metric: str = "accuracy",
-        loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
-        measure: Callable[[Tensor, Tensor], Tensor] = accuracy,
+        precision: str,
     ) -> None:
+        module = problem.module
         # Running statistics would be state outside x: different for each replica, and averaged by no algorithm.
         assert next(module.buffers(), None) is None, "a workload's module must have no buffers"
+        has_batch_norm = any(isinstance(layer, BatchNorm) for layer in module.modules())
+        assert has_batch_norm == (problem.calibration is not None), "batch norm needs inputs to calibrate it"
         self.name, self.device, self.dtype = name, device, dtype
-        self.batch_size, self.flops_per_sample = batch_size, flops_per_sample
-        self.target_loss, self.optimizer, self.metric = target_loss, optimizer, metric
-        self._module = module.to(device=device, dtype=dtype).train()
-        self._initialise, self._stream = initialise, stream
-        self._heldout, self._heldout_chunk = heldout, heldout_chunk
-        self._loss, self._measure = loss, measure
+        self.batch_size, self.optimizer = batch_size, optimizer
+        self.target_loss, self.metric = problem.target_loss, problem.metric
+        self.reached_in = problem.reached_in
+        self._module = module.to(device=device, dtype=self.dtype).train()
+        self._problem, self._precision, self._training = problem, Precision(precision, device), training
+        self._heldout = tuple(self._fit(part).to(device) for part in problem.heldout)
 
+        self._names = [name for name, _ in module.named_parameters()]
         self._parameters = list(module.parameters())  # a tied parameter is listed once
         self._sizes = [p.numel() for p in self._parameters]
         self._shapes = [p.shape for p in self._parameters]
         self.parameters = sum(self._sizes)
         ends = torch.tensor(self._sizes).cumsum(0).tolist()
         self.spans: Sequence[tuple[int, int]] = [(e - n, e) for e, n in zip(ends, self._sizes, strict=True)]
-        self.layers: Sequence[LayerSpan] = layers_of([name for name, _ in module.named_parameters()], self.spans)
+        self.layers: Sequence[LayerSpan] = layers_of(self._names, self.spans)
+        given = problem.flops_per_sample
+        self.flops_per_sample = count_flops(module, self._heldout[0][:1]) if given is None else given
+        self.facts: Mapping[str, str] = {
+            **problem.facts,
+            **({"batch norm": BATCH_NORM_POLICY} if problem.calibration is not None else {}),
+            "precision": precision if dtype == torch.float32 else str(dtype).removeprefix("torch."),
+            "partition": training.policy,
+            "held-out set": f"{len(self._heldout[0])} samples, sha256 {digest(*problem.heldout)}",
+        }
 
         # Bound addresses. A freed vector's address cannot come back under another vector: the views keep it alive.
         self._bound_x = self._bound_out = 0
         self._on_ready: OnReady | None = None
         self._pending: set[int] = set()
         self._hooked = False
+
+    def _fit(self, data: Tensor) -> Tensor:
+        """Data of floating type in the parameters' own; whole numbers stay as they are, and compact."""
+        return data.to(self.dtype) if data.is_floating_point() else data
 
     def initial(self, seed: int) -> Tensor:
         """Initial parameters [P], a function of the seed alone."""
@@ -146,13 +120,18 @@ class ModuleWorkload:
             p.grad = None
             p.data = view
         with torch.no_grad():
-            self._initialise(torch_generator(seed, -1, "initial"))
+            self._problem.initialise(self._module, torch_generator(seed, -1, "initial"))
         self._bound_x = self._bound_out = 0
         return x.to(self.device)
 
+    def shares(self, seed: int, size: int) -> Sequence[Share]:
+        """What each of `size` workers trains on."""
+        return self._training.describe(seed, size)
+
     def batches(self, seed: int, rank: int, size: int) -> Batches:
-        """The stream of mini-batches of worker `rank`; the same for every `size`."""
-        return self._stream(torch_generator(seed, rank, "batches"))
+        """The stream of mini-batches (inputs, targets, and noise if any) of worker `rank` of `size`."""
+        stream = self._training.stream(seed, rank, size)
+        return stream if self.device.type == "cpu" else Prefetched(stream, self.device)
 
     def gradient(self, x: Tensor, batch: tuple[Tensor, ...], out: Tensor, on_ready: OnReady | None = None) -> Tensor:
         """Write the gradient of the mean loss at x [P] into out [P]; return the loss (0-d, detached).
@@ -161,38 +140,74 @@ class ModuleWorkload:
         """
         self._bind(x, out)
         out.zero_()
-        inputs, targets = batch
-        if on_ready is not None:
+        if on_ready is not None and not self._precision.scales:
             self._install_hooks()
             self._on_ready, self._pending = on_ready, set(range(len(self._parameters)))
         try:
             with torch.enable_grad():  # grad mode belongs to the thread; the caller may be a helper thread
-                loss: Tensor = self._loss(self._module(inputs), targets)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss = self._precision.backward(lambda: self._loss(batch), out)
             if on_ready is not None:
-                # A parameter that the loss does not reach never fires; its gradient is the zero written above.
-                for k in sorted(self._pending, reverse=True):
+                # A parameter that the loss does not reach never fires; its gradient is the zero written above. Scaled
+                # gradients are known to be finite only now.
+                rest = range(len(self._parameters)) if self._precision.scales else self._pending
+                for k in sorted(rest, reverse=True):
                     on_ready(k)
         finally:
             self._on_ready = None
-        return loss.detach()
+        return loss
+
+    def _loss(self, batch: tuple[Tensor, ...]) -> Tensor:
+        inputs, targets, *noise = batch
+        with self._precision.forward():
+            return self._problem.loss(self._module(inputs, *noise), targets)
+
+    def gradients(self, xs: Tensor, batches: Sequence[tuple[Tensor, ...]], outs: Tensor) -> Tensor:
+        """The gradients of n replicas xs [n, P], each on its own mini-batch, into outs [n, P]; returns losses [n].
+
+        One vectorised evaluation: the same as n calls of `gradient` to rounding.
+        """
+
+        def loss_of(x: Tensor, *batch: Tensor) -> Tensor:
+            inputs, targets, *noise = batch
+            parts = torch.split(x, self._sizes)
+            shaped = {
+                name: part.view(shape) for name, part, shape in zip(self._names, parts, self._shapes, strict=True)
+            }
+            with self._precision.forward():
+                logits = torch.func.functional_call(self._module, shaped, (inputs, *noise))
+                return self._problem.loss(logits, targets)
+
+        stacked = [torch.stack(parts) for parts in zip(*batches, strict=True)]
+        with torch.enable_grad():
+            gradients, losses = torch.func.vmap(torch.func.grad_and_value(loss_of))(xs.detach(), *stacked)
+        outs.copy_(gradients)
+        result: Tensor = losses.detach()
+        return result
 
     def heldout(self, x: Tensor) -> Heldout:
-        """Mean loss and metric of x [P] on the fixed held-out set, in evaluation mode."""
+        """Mean loss and metric of x [P] on the fixed held-out set, in evaluation mode.
+
+        Batch-norm statistics are estimated anew for x first.
+        """
         self._bind(x, None)
         inputs, targets = self._heldout
         loss = metric = torch.zeros((), dtype=torch.float64, device=self.device)
-        self._module.eval()
         try:
-            with torch.no_grad():
-                for lo in range(0, len(inputs), self._heldout_chunk):
-                    part = slice(lo, lo + self._heldout_chunk)
+            self._module.eval()
+            with torch.no_grad(), self._precision.forward(), calibrated(self._module, self._see_calibration_set):
+                for lo in range(0, len(inputs), self._problem.heldout_chunk):
+                    part = slice(lo, lo + self._problem.heldout_chunk)
                     logits, share = self._module(inputs[part]), len(inputs[part]) / len(inputs)
-                    loss = loss + share * self._loss(logits, targets[part]).double()
-                    metric = metric + share * self._measure(logits, targets[part]).double()
+                    loss = loss + share * self._problem.loss(logits, targets[part]).double()
+                    metric = metric + share * self._problem.measure(logits, targets[part]).double()
         finally:
             self._module.train()
         return Heldout(loss=loss.item(), metric=metric.item())
+
+    def _see_calibration_set(self) -> None:
+        assert self._problem.calibration is not None
+        for chunk in torch.split(self._problem.calibration, CALIBRATION_CHUNK):
+            self._module(self._fit(chunk).to(self.device))
 
     def _bind(self, x: Tensor, out: Tensor | None) -> None:
         for what, vector in (("x", x), ("out", out)):

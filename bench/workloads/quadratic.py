@@ -29,6 +29,7 @@ from bench.workloads.base import (
     seed_sequence,
     set_generator_state,
 )
+from bench.workloads.partition import Share
 
 SPANS = 4  # parameter tensors the vector is cut into, so that bucketed reduction can be tested on it
 
@@ -45,6 +46,8 @@ class Quadratic:
         batch_size: samples averaged in one gradient; divides the noise variance.
     """
 
+    title: ClassVar[str] = "quadratic"
+    data: ClassVar[tuple[str, ...]] = ()
     # Stable below 2, the largest eigenvalue being 1.
     default_optimizer: ClassVar[dict[str, Any]] = {"name": "sgd", "lr": 0.1}
 
@@ -59,6 +62,14 @@ class Quadratic:
             got = getattr(self, name)
             if not least <= got < float("inf"):
                 raise ValueError(f"{name} must be finite and at least {least}: got {got} (default {_default(name)})")
+
+    def optimizer_table(self) -> dict[str, Any]:
+        """The tuned optimiser, as a study file would give it."""
+        return dict(self.default_optimizer)
+
+    def double(self) -> Quadratic:
+        """Itself: it always computes in double precision."""
+        return self
 
     def build(self, device: torch.device, workers: int) -> QuadraticWorkload:
         """The workload for this many workers."""
@@ -84,11 +95,17 @@ class QuadraticWorkload:
     def __init__(self, settings: Quadratic, device: torch.device, workers: int) -> None:
         if workers < 1:
             raise ValueError(f"workers must be at least 1: got {workers} (the number of gradient-computing ranks)")
-        self.optimizer = dict(settings.default_optimizer)
+        self.optimizer = settings.optimizer_table()
         self.device = device
         self.parameters = size = settings.dimension
         self.batch_size = settings.batch_size
         self.flops_per_sample = 4.0 * size / settings.batch_size
+        self.facts: Mapping[str, str] = {
+            "data": "none: gradients of a known quadratic with added noise",
+            "precision": "float64",
+            "partition": f"each worker has its own minimum, {settings.heterogeneity:g} apart per coordinate",
+            "held-out set": "none: the loss is the known excess over the minimum",
+        }
         cuts = [size * k // SPANS for k in range(SPANS + 1)]
         self.spans: Sequence[tuple[int, int]] = [(lo, hi) for lo, hi in itertools.pairwise(cuts) if hi > lo]
         self.layers: Sequence[LayerSpan] = [
@@ -106,6 +123,10 @@ class QuadraticWorkload:
         """x* + random signs [P]: distance sqrt(P) and the same loss, trace(A) / 2, for every seed."""
         signs = np.random.default_rng(seed_sequence(seed, -1, "initial")).choice([-1.0, 1.0], self.parameters)
         return self.minimiser + self._tensor(signs)
+
+    def shares(self, seed: int, size: int) -> Sequence[Share]:
+        """Nothing: there is no training set, each worker has a quadratic of its own."""
+        return []
 
     def batches(self, seed: int, rank: int, size: int) -> Batches:
         """The stream of (b_i, xi), both [P], of worker i = rank."""
@@ -129,6 +150,14 @@ class QuadraticWorkload:
             out[part].mul_(self.eigenvalues[part]).add_(noise[part])
             on_ready(k)
         return loss
+
+    def gradients(self, xs: Tensor, batches: Sequence[tuple[Tensor, ...]], outs: Tensor) -> Tensor:
+        """The gradients of n replicas xs [n, P] into outs [n, P]; returns losses [n]."""
+        shifts, noise = (torch.stack(parts) for parts in zip(*batches, strict=True))
+        torch.sub(xs, shifts, out=outs)
+        losses = 0.5 * (outs * outs) @ self.eigenvalues + (noise * outs).sum(1)
+        outs.mul_(self.eigenvalues).add_(noise)
+        return losses
 
     def heldout(self, x: Tensor) -> Heldout:
         """mean_i F_i(x) - min and the distance ||x - x*||."""

@@ -529,7 +529,6 @@ def test_t7_a_downpour_worker_pushes_how_far_it_has_moved_since_it_pulled(monkey
     assert pushes > 20
 
 
-
 def oracle_downpour_is_replayed_from_the_order_of_pushes(cls: type[Algorithm]) -> None:
     """Section 2.3's pseudocode, push by push."""
     for period in (1, 3):

@@ -245,14 +245,14 @@ def test_a_baseline_that_never_arrives_bounds_the_saving(results: Results) -> No
     heldout = results.heldout.copy()
     slow = heldout["run_id"].str.contains("allreduce-sgd")
     heldout.loc[slow, "heldout_loss"] = heldout.loc[slow, "heldout_loss"] + 1
-    html = build(Results(results.runs, results.events, results.snapshots, heldout))
+    html = build(Results(results.runs, results.events, results.snapshots, heldout, results.shares))
     assert "allreduce-sgd did not get there" in re.sub(r"<[^>]+>", "", html)
     assert re.search(r"over \d+\u00a0% less", html)
 
 
 def test_missing_events_and_provenance_do_not_stop_the_report(results: Results) -> None:
     runs = results.runs.assign(provenance="not json", settings="")
-    html = build(Results(runs, results.events.iloc[:0], results.snapshots.iloc[:0], results.heldout))
+    html = build(Results(runs, results.events.iloc[:0], results.snapshots.iloc[:0], results.heldout, results.shares))
     assert "not json" in html
     assert "no events of ranks 0, 1, 2, 3" in html
 
@@ -359,3 +359,30 @@ def test_study_and_provenance_are_shown_whole(html: str, results: Results) -> No
     assert "paceline run synthetic.toml -n 4 --out results" in text
     assert "paceline report demo -o report.html" in text
     assert "Not the same in all runs, so given with each run: pids." in text
+
+
+# -- what was trained on, and how the bytes went -----------------------------------------------------------------------
+
+
+def test_each_path_shows_the_bytes_that_it_carried(results: Results, html: str) -> None:
+    done = results.runs[results.runs["status"] == "completed"]
+    events = results.events[results.events["run_id"].isin(done["run_id"])].merge(done[["run_id", "transport"]])
+    by_nccl = events[(events["kind"] == "allreduce") & (events["transport"] == "horovod")]
+    row = re.search(r"<th scope=\"row\">Horovod</th><td>collectives</td><td>NCCL</td>(.*?)</tr>", html)
+    assert row is not None
+    cells = re.findall(r">([^<]+)</td>", row[1])
+    assert cells[0] == str(by_nccl["run_id"].nunique())
+    shown = float(cells[1].replace("\u202f", "").replace(",", ""))
+    assert shown == pytest.approx(by_nccl["nbytes"].sum() / 1e6, rel=0.01)
+
+
+def test_facts_and_shares_of_the_training_set_are_shown(html: str) -> None:
+    text = re.sub(r"<[^>]+>", " ", html)
+    assert re.search(r"data\s+made up", text) and re.search(r"partition\s+label, classes=3", text)
+    assert re.search(r"3\s+103\s+label 3: 103", text)  # worker 3 has 103 samples, all of label 3
+
+
+def test_a_whole_training_set_needs_no_table_of_shares(results: Results) -> None:
+    runs = results.runs.assign(workload_settings='{"partition": {"by": "whole"}}')
+    html = build(Results(runs, results.events, results.snapshots, results.heldout, results.shares))
+    assert "Each worker.s share" not in html.replace("&#39;", ".") and "Shares of the training set" not in html

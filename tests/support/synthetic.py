@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.records import EVENTS, HELDOUT, RUNS, SNAPSHOTS, write_atomic, write_rows
+from bench.records import EVENTS, HELDOUT, RUNS, SHARES, SNAPSHOTS, write_atomic, write_rows
 
 WORKERS = 4
 SERVER = WORKERS
@@ -74,7 +74,8 @@ def staleness_of(algorithm: str, step: int) -> int:
 def _event(rank: int, kind: str, step: int, t0_ms: float, t1_ms: float, **values: Any) -> dict[str, Any]:
     row: dict[str, Any] = dict(
         rank=rank, kind=kind, step=step, t0_s=t0_ms / 1000, t1_s=t1_ms / 1000, nbytes=0, wire_nbytes=0, peer=-1,
-        label="", version_read=-1, version_applied=-1, staleness_updates=-1, loss=math.nan, mailbox_depth=-1,
+        label="", version_read=-1, version_applied=-1, staleness_updates=-1, loss=math.nan, device_s=math.nan,
+        mailbox_depth=-1,
     )  # fmt: skip
     return {**row, **values}
 
@@ -136,6 +137,11 @@ def loss_at(snapshot: int, reaches: int, decay: float) -> float:
     return TARGET + 2.0 * (math.exp(-snapshot / decay) - math.exp(-reaches / decay))
 
 
+PATHS = {
+    "mpi": {"point-to-point": "host memory", "collectives": "host memory"},
+    "horovod": {"point-to-point": "host memory", "collectives": "NCCL"},
+    "simulated": {"point-to-point": "modelled", "collectives": "modelled"},
+}
 PROVENANCE = {
     "commit": "0123abc",
     "diff_hash": "",
@@ -210,6 +216,12 @@ def write_run(
             ]  # fmt: skip
             write_rows(SNAPSHOTS, copies, run / f"snapshots-r{rank}.parquet")
         write_rows(HELDOUT, curve, run / "heldout.parquet")
+        shares = [
+            dict(run_id=run_id, rank=rank, samples=100 + rank, labels=json.dumps({str(rank): 100 + rank}), groups="[]",
+                 group_count=0)
+            for rank in range(WORKERS)
+        ]  # fmt: skip
+        write_rows(SHARES, shares, run / "shares.parquet")
     write_rows(
         RUNS,
         [
@@ -224,9 +236,12 @@ def write_run(
                 wire_nbytes=wire, dropped_rows=0, mailbox_depth_max=1, initial_hash="1f" * 32,
                 first_batch_hash="2e" * 32, target_loss=TARGET, metric="accuracy", evaluated_model=schedule.evaluated,
                 lockstep=schedule.lockstep, device="cpu", clock_offset_s=2e-6, clock_error_s=1e-6,
-                settings=json.dumps({"period": schedule.period}), workload_settings=json.dumps({"hidden": 32}),
+                settings=json.dumps({"period": schedule.period}),
+                workload_settings=json.dumps({"hidden": 32, "partition": {"by": "label", "classes": 3}}),
+                workload_facts=json.dumps({"data": "made up", "partition": "label, classes=3"}),
                 network=json.dumps({"latency_s": 1e-5, "bandwidth_Bps": 1.25e8} if transport == "simulated" else {}),
-                provenance=json.dumps({**PROVENANCE, "pids": {"0": 100 + seed}}), started_utc="2026-11-20T10:00:00Z",
+                provenance=json.dumps({**PROVENANCE, "paths": PATHS[transport], "pids": {"0": 100 + seed}}),
+                started_utc="2026-11-20T10:00:00Z",
             )
         ],
         run / "run.parquet",

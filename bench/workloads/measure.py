@@ -1,0 +1,118 @@
+"""What a workload costs on this machine: run in a process of its own, on one core, so that its memory is its own.
+
+    python -m bench.workloads.measure '{"name": "mnist-mlp"}'
+
+prints one line of JSON (see `Cost`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+REPLICAS = 16
+SECONDS = 1.0  # each figure is taken over about this long
+FEW = 3  # at least so many repetitions
+HEAVY = 2e11  # operations of a gradient above which smaller mini-batches are taken for the vectorised comparison
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Figures of one rank on one core.
+
+    Attributes:
+        samples_per_s: of plain gradients with the workload's mini-batches.
+        memory_nbytes: largest resident memory of the process, interpreter, data and model included.
+        replicas: n of the vectorised evaluation.
+        vectorised_batch: its samples per replica; fewer than the workload's own where that would take minutes.
+        speed_up: time of n gradients one by one over that of one vectorised evaluation; paired, median.
+    """
+
+    name: str
+    parameters: int
+    nbytes: int
+    flops_per_sample: float
+    metric: str
+    target_loss: float
+    samples_per_s: float
+    memory_nbytes: int
+    replicas: int
+    vectorised_batch: int
+    speed_up: float
+
+
+def measure(table: dict[str, Any]) -> Cost:
+    """The cost of the workload that a study's table names."""
+    import torch
+
+    from bench.settings import build
+    from bench.workloads.registry import settings_class
+
+    torch.set_num_threads(1)
+    cls = settings_class(table.pop("name"))
+    settings = build(cls, table, cls.title)
+    workload = settings.build(torch.device("cpu"), REPLICAS)
+    x, stream = workload.initial(0), workload.batches(0, 0, REPLICAS)
+    out = torch.empty_like(x)
+    gradient_s = _median_s(lambda: workload.gradient(x, stream.next(), out))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    per_gradient = workload.flops_per_sample * workload.batch_size
+    few = max(1, min(workload.batch_size, int(HEAVY / REPLICAS / workload.flops_per_sample)))
+    if per_gradient * REPLICAS > HEAVY:
+        workload = dataclasses.replace(settings, batch_size=few).build(torch.device("cpu"), REPLICAS)  # type: ignore[type-var]
+    batches = [workload.batches(0, rank, REPLICAS).next() for rank in range(REPLICAS)]
+    xs = torch.stack([x] * REPLICAS)
+    outs = torch.empty_like(xs)
+
+    def one_by_one() -> None:
+        for k in range(REPLICAS):
+            workload.gradient(xs[k], batches[k], outs[k])
+
+    ratios: list[float] = []
+    until = time.perf_counter() + 2 * SECONDS
+    one_by_one()
+    workload.gradients(xs, batches, outs)
+    while len(ratios) < FEW or time.perf_counter() < until:
+        loop_s = _seconds(one_by_one)
+        ratios.append(loop_s / _seconds(lambda: workload.gradients(xs, batches, outs)))
+    return Cost(
+        name=workload.name,
+        parameters=workload.parameters,
+        nbytes=workload.parameters * workload.dtype.itemsize,
+        flops_per_sample=workload.flops_per_sample,
+        metric=workload.metric,
+        target_loss=workload.target_loss,
+        samples_per_s=getattr(settings, "batch_size", 1) / gradient_s,
+        memory_nbytes=memory,
+        replicas=REPLICAS,
+        vectorised_batch=workload.batch_size,
+        speed_up=statistics.median(ratios),
+    )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _median_s(work: Callable[[], object]) -> float:
+    """Median time of one call [s], after a first one that does not count."""
+    work()
+    times: list[float] = []
+    until = time.perf_counter() + SECONDS
+    while len(times) < FEW or time.perf_counter() < until:
+        times.append(_seconds(work))
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    print(json.dumps(dataclasses.asdict(measure(json.loads(sys.argv[1])))))

@@ -1,0 +1,227 @@
+"""One worker's endless stream of mini-batches: samples in a new random order each pass, or random windows of a text.
+
+A stream counts: mini-batch b is a function of (seed, rank, b) alone, so where it stands is one integer, and going there
+is exact. Small mini-batches are gathered many at a time and handed out as views: between two gradients nothing of a
+gather is in the caches, so that it costs little more for 20 mini-batches than for one. How many changes no result.
+
+Everything is on the host and in the data's own type; a device is somebody else's business.
+
+Axes: N samples of the whole training set, n of the worker's share, B batch, T context, M mini-batches gathered at once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from weakref import WeakSet
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.workloads.base import seed_sequence, torch_generator
+from bench.workloads.problem import Augment, Noise
+
+# Gathered at once, if a mini-batch is smaller: by one stream, and by all streams of the process, since a simulation may
+# have thousands. Measured on mnist-mlp, whose mini-batches are 99 KiB, on a busy machine: with 256 KiB a step takes
+# 13 % longer than with a cached mini-batch, with 1 MiB 6 %, with 2 MiB 5 %; more gains nothing. What is left is reading
+# the data from memory.
+AHEAD_NBYTES = 2 * 2**20
+AHEAD_TOGETHER_NBYTES = 256 * 2**20
+MOST_AHEAD = 256  # mini-batches
+
+# Indices drawn from one generator, seeds drawn from one sequence. Between the gradients of a small model, with nothing
+# of it in the caches, making a seed sequence takes a tenth of a millisecond: as long as such a gradient.
+BLOCK = 16384
+SEEDS = 256
+
+
+class _CountedBatches(ABC):
+    """Mini-batch b is made of the indices [b B, (b + 1) B) of an endless sequence, which comes in blocks."""
+
+    def __init__(
+        self, batch_size: int, sample_nbytes: int, *, seed: int, rank: int, augment: Augment | None, noise: Noise | None
+    ) -> None:
+        assert batch_size >= 1
+        self._batch_size, self._seed, self._rank = batch_size, seed, rank
+        self._augment, self._noise = augment, noise
+        self._batch_nbytes = max(1, sample_nbytes * batch_size)
+        _LIVING.add(self)
+        self._drawn = 0  # mini-batches handed out
+        self._ahead: list[tuple[Tensor, Tensor]] = []  # those gathered and not yet handed out, the next one last
+        self._block_number, self._block = -1, torch.empty(0, dtype=torch.int64)
+        self._seeds: dict[str, tuple[int, list[int]]] = {}
+
+    def next(self) -> tuple[Tensor, ...]:
+        """Mini-batch number `state()["drawn"]`: (inputs [B, ...], targets [B, ...], *noise)."""
+        if not self._ahead:
+            self._gather_ahead()
+        batch = self._ahead.pop()
+        b, self._drawn = self._drawn, self._drawn + 1
+        if self._augment is None and self._noise is None:
+            return batch
+        inputs, targets = batch
+        if self._augment is not None:
+            inputs = self._augment(inputs, self._generator("augment", b))
+        if self._noise is None:
+            return inputs, targets
+        return inputs, targets, *self._noise(self._batch_size, self._generator("noise", b))
+
+    def state(self) -> dict[str, Tensor]:
+        """Where the stream stands: how many mini-batches were drawn [1]."""
+        return {"drawn": torch.tensor([self._drawn])}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from there; what was gathered ahead is dropped."""
+        self._drawn = int(state["drawn"].item())
+        self._ahead = []
+
+    def _gather_ahead(self) -> None:
+        nbytes = min(AHEAD_NBYTES, AHEAD_TOGETHER_NBYTES // len(_LIVING))
+        count = max(1, min(MOST_AHEAD, nbytes // self._batch_nbytes))
+        lo = self._drawn * self._batch_size
+        gathered = self._gather(self._indices(lo, lo + count * self._batch_size))
+        inputs, targets = (data.view(count, self._batch_size, *data.shape[1:]).unbind() for data in gathered)
+        self._ahead = list(zip(inputs, targets, strict=True))[::-1]
+
+    def _indices(self, lo: int, hi: int) -> Tensor:
+        """Those [lo, hi) of the endless sequence."""
+        parts = []
+        while lo < hi:
+            number, at = divmod(lo, self._block_size)
+            if number != self._block_number:
+                generator = torch_generator(self._seed, self._rank, f"batches/{number}")
+                self._block_number, self._block = number, self._draw_block(generator)
+            parts.append(self._block[at : at + hi - lo])
+            lo += len(parts[-1])
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _generator(self, purpose: str, b: int) -> torch.Generator:
+        """For mini-batch b alone."""
+        number, at = divmod(b, SEEDS)
+        if self._seeds.get(purpose, (-1,))[0] != number:
+            sequence = seed_sequence(self._seed, self._rank, f"{purpose}/{number}")
+            self._seeds[purpose] = number, sequence.generate_state(SEEDS, np.uint64).tolist()
+        return torch.Generator().manual_seed(self._seeds[purpose][1][at] & (2**63 - 1))
+
+    @property
+    @abstractmethod
+    def _block_size(self) -> int:
+        """Indices in a block."""
+
+    @abstractmethod
+    def _draw_block(self, generator: torch.Generator) -> Tensor:
+        """The indices of one block."""
+
+    @abstractmethod
+    def _gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of the samples with these indices, newly allocated."""
+
+
+_LIVING: WeakSet[_CountedBatches] = WeakSet()  # the streams of this process, which share its memory
+
+
+class SampleBatches(_CountedBatches):
+    """Passes over the worker's share of samples, in a new random order each pass.
+
+    A batch may hold the end of one pass and the start of the next, so every sample is seen once per pass and every
+    batch has the same size. With a share smaller than a batch, samples repeat within a batch.
+
+    Args:
+        inputs: of the whole training set [N, ...]; it is not copied.
+        targets: [N, ...].
+        batch_size: B.
+        seed, rank: the stream is a function of both.
+        share: indices of the worker's samples [n], at least one; None for all.
+        augment, noise: what else is random about a mini-batch; drawn from (seed, rank, b) alone too.
+    """
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        batch_size: int,
+        *,
+        seed: int,
+        rank: int,
+        share: NDArray[np.int64] | None = None,
+        augment: Augment | None = None,
+        noise: Noise | None = None,
+    ) -> None:
+        assert len(inputs) == len(targets) and (share is None or len(share) > 0)
+        nbytes = sum(data[:1].numel() * data.element_size() for data in (inputs, targets))
+        super().__init__(batch_size, nbytes, seed=seed, rank=rank, augment=augment, noise=noise)
+        self._inputs, self._targets = inputs, targets
+        self._share = None if share is None else torch.from_numpy(share.astype(np.int32))
+        self._count = len(inputs) if share is None else len(share)
+        self._passes = -(-BLOCK // self._count)  # in a block
+
+    @property
+    def _block_size(self) -> int:
+        return self._passes * self._count
+
+    def _draw_block(self, generator: torch.Generator) -> Tensor:
+        # 32 bits will do, and thousands of simulated workers may each hold an order of the whole set.
+        orders = [torch.randperm(self._count, generator=generator, dtype=torch.int32) for _ in range(self._passes)]
+        return orders[0] if self._passes == 1 else torch.cat(orders)
+
+    def _gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        if self._share is not None:
+            indices = self._share.index_select(0, indices)
+        # index_select copies whole rows; indexing with [] is ten times slower on small types.
+        return self._inputs.index_select(0, indices), self._targets.index_select(0, indices)
+
+
+class WindowBatches(_CountedBatches):
+    """Windows of the worker's text at random places: (ids [B, T], the next ids [B, T]), int64.
+
+    Every place is as likely as any other, with replacement. A worker's share of a larger text is made by `joined`; a
+    window may then run over a seam between two of its segments.
+
+    Args:
+        text: [n], any integer type, longer than T.
+        context: T.
+        batch_size: B.
+        seed, rank: the stream is a function of both.
+        augment, noise: what else is random about a mini-batch; drawn from (seed, rank, b) alone too.
+    """
+
+    def __init__(
+        self,
+        text: Tensor,
+        context: int,
+        batch_size: int,
+        *,
+        seed: int,
+        rank: int,
+        augment: Augment | None = None,
+        noise: Noise | None = None,
+    ) -> None:
+        assert len(text) > context >= 1
+        super().__init__(batch_size, 16 * context, seed=seed, rank=rank, augment=augment, noise=noise)
+        self._windows = text.unfold(0, context + 1, 1)  # [n - T, T + 1], a view
+
+    @property
+    def _block_size(self) -> int:
+        return BLOCK
+
+    def _draw_block(self, generator: torch.Generator) -> Tensor:
+        return torch.randint(len(self._windows), (BLOCK,), generator=generator)
+
+    def _gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        windows = self._windows.index_select(0, indices).long()
+        return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
+
+
+def joined(text: Tensor, bounds: NDArray[np.int64], items: NDArray[np.int64]) -> Tensor:
+    """A worker's own text: its segments one after the other [n].
+
+    Windows drawn from it run over the seams: a role's next speech follows its last one, whatever was said in between.
+
+    Args:
+        text: the whole training text [N].
+        bounds: start and end [S, 2] of the text's segments.
+        items: the worker's segments.
+    """
+    return torch.cat([text[lo:hi] for lo, hi in bounds[items].tolist()])
