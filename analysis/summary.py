@@ -55,8 +55,8 @@ def per_run(results: Results) -> pd.DataFrame:
         not have is NaN.
 
     Example:
-        >>> from bench.records import EVENTS, HELDOUT, RUNS, SNAPSHOTS
-        >>> empty = [t.schema.empty_table().to_pandas() for t in (RUNS, EVENTS, SNAPSHOTS, HELDOUT)]
+        >>> from bench.records import EVENTS, HELDOUT, RUNS, SHARES, SNAPSHOTS
+        >>> empty = [t.schema.empty_table().to_pandas() for t in (RUNS, EVENTS, SNAPSHOTS, HELDOUT, SHARES)]
         >>> len(per_run(Results(*empty)))
         0
     """
@@ -100,8 +100,8 @@ def summary(results: Results) -> pd.DataFrame:
         `attrs["units"]` documents the units.
 
     Example:
-        >>> from bench.records import EVENTS, HELDOUT, RUNS, SNAPSHOTS
-        >>> empty = [t.schema.empty_table().to_pandas() for t in (RUNS, EVENTS, SNAPSHOTS, HELDOUT)]
+        >>> from bench.records import EVENTS, HELDOUT, RUNS, SHARES, SNAPSHOTS
+        >>> empty = [t.schema.empty_table().to_pandas() for t in (RUNS, EVENTS, SNAPSHOTS, HELDOUT, SHARES)]
         >>> summary(Results(*empty)).empty
         True
     """

@@ -20,6 +20,7 @@ from analysis.summary import per_run, summarise
 from analysis.timing import time_split
 from bench.records import STATUSES, TABLES, Results
 from reports import figures, words
+from reports.conditions import conditions
 from reports.definitions import DEFINITIONS, NOTES
 from reports.style import PARTS, Look, looks
 
@@ -165,6 +166,7 @@ def _setting(
         "intervals": sorted({str(v) for v in rows["final_heldout_loss_interval"] if v != "no value"}),
         "bad": [_bad(run) for run in runs[runs["status"] != "completed"].sort_values("run_id").to_dict("records")],
         "drawn": drawn,
+        "conditions": conditions(results, runs),
         "parts": [part for part in PARTS if (split.loc[split["run_id"].isin(done["run_id"]), part[0]] > 0).any()],
         "many_ranks": int(key["workers"]) > figures.RANKS,
     }
@@ -321,6 +323,7 @@ def _runs(runs: pd.DataFrame) -> list[dict[str, Any]]:
                     for name, title in (
                         ("settings", "algorithm"),
                         ("workload_settings", "workload"),
+                        ("workload_facts", "what it is"),
                         ("network", "network model"),
                         ("provenance", "provenance"),
                     )
@@ -361,7 +364,8 @@ def _provenance(runs: pd.DataFrame) -> list[dict[str, Any]]:
     """What the runs of a study have in common; what differs between them stands with each run."""
     found = []
     for study, group in runs.groupby("study", sort=True):
-        each = [dict(_nested(str(text))) for text in group["provenance"]]
+        # Paths stand with the bytes that they carried.
+        each = [{k: v for k, v in _nested(str(text)) if k != "paths"} for text in group["provenance"]]
         same = [(key, value) for key, value in each[0].items() if all(one.get(key) == value for one in each)]
         differs = sorted({key for one in each for key in one} - {key for key, _ in same})
         commands = sorted({str(one[key]) for one in each for key in ("command", "command_line", "argv") if key in one})

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
         again = [run_id for run_id in part.runs["run_id"] if run_id in seen]
         problems += [f"{run_id}: is in {seen[run_id]} and in {name}; the one in {name} is left out" for run_id in again]
         seen.update({run_id: name for run_id in part.runs["run_id"] if run_id not in seen})
-        frames = (part.runs, part.events, part.snapshots, part.heldout)
+        frames = (part.runs, part.events, part.snapshots, part.heldout, part.shares)
         parts.append(Results(*(f[~f["run_id"].isin(again)] for f in frames), skipped=part.skipped))
         problems += [
             f"{run.parent.name}/{run.name}: not finished (no run.parquet): still running, or killed"
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
     results = Results(
         *(
             pd.concat([getattr(part, table) for part in parts], ignore_index=True)
-            for table in ("runs", "events", "snapshots", "heldout")
+            for table in ("runs", "events", "snapshots", "heldout", "shares")
         ),
         skipped=[line for part in parts for line in part.skipped],
     )
