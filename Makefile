@@ -42,7 +42,7 @@ help:
 	@echo "make test       set up, then ruff, mypy and the fast tests (also the ones under mpirun)"
 	@echo "make setup      only the set-up, in $(VENV)"
 	@echo "make lint       ruff and mypy"
-	@echo "make bench      what the harness itself costs, against loops by hand"
+	@echo "make bench      what the harness itself costs, against loops by hand, and what the input pipeline costs"
 	@echo "make doctor     what is here, what is missing, and the remedy"
 	@echo "make horovod    try again to build and install Horovod"
 	@echo "make clean      remove caches and build leavings; make distclean: the environments too"
@@ -104,6 +104,8 @@ lint: setup
 
 bench: setup
 	@$(WITH) $(BIN)/python -m bench.micro.harness_cost
+	-@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m bench.micro.input_pipeline --set train_batches=1 --set batch_size=8 cifar10-resnet18 cifar10-vgg13
+	-@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m bench.micro.input_pipeline digits-mlp a9a-logistic mnist-mlp fashion-convnet speech-lstm shakespeare-lstm shakespeare-gpt wikitext2-lstm
 
 doctor: setup
 	@$(WITH) $(BIN)/paceline doctor

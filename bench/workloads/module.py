@@ -79,7 +79,6 @@ class ModuleWorkload:
         self.name, self.device, self.dtype = name, device, dtype
         self.batch_size, self.optimizer = batch_size, optimizer
         self.target_loss, self.metric = problem.target_loss, problem.metric
-        self.reached_in = problem.reached_in
         self._module = module.to(device=device, dtype=self.dtype).train()
         self._problem, self._precision, self._training = problem, Precision(precision, device), training
         self._heldout = tuple(self._fit(part).to(device) for part in problem.heldout)
@@ -97,6 +96,7 @@ class ModuleWorkload:
         self.facts: Mapping[str, str] = {
             **problem.facts,
             **({"batch norm": BATCH_NORM_POLICY} if problem.calibration is not None else {}),
+            **({"target": f"loss {problem.target_loss:g}: {problem.reached_in}"} if problem.reached_in else {}),
             "precision": precision if dtype == torch.float32 else str(dtype).removeprefix("torch."),
             "partition": training.policy,
             "held-out set": f"{len(self._heldout[0])} samples, sha256 {digest(*problem.heldout)}",

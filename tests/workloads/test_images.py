@@ -13,6 +13,7 @@ from torch.optim.swa_utils import update_bn
 
 from algorithms.optim import Optimizer, OptimizerSettings
 from bench.data import load
+from bench.workloads import fashion_convnet, mnist_mlp
 from bench.workloads.a9a_logistic import A9aLogistic, LogisticRegression, binary_accuracy, logistic_loss
 from bench.workloads.cifar10 import Cifar10Easgd7, Cifar10Resnet18, Cifar10Vgg13, dropout_mask
 from bench.workloads.fashion_convnet import FashionConvnet
@@ -452,14 +453,14 @@ def test_problem_is_whole(name):
 @needs_data
 @pytest.mark.usefixtures("data_folder")
 @pytest.mark.parametrize(
-    ("name", "mean", "std"),
-    [("mnist", 0.1307, 0.3081), ("fashion_mnist", 0.2860, 0.3530)],
+    ("name", "stated"),
+    [("mnist", mnist_mlp), ("fashion_mnist", fashion_convnet)],
 )
-def test_grey_images_have_the_stated_mean_and_deviation(name, mean, std):
+def test_grey_images_have_the_stated_mean_and_deviation(name, stated):
     counts = np.bincount(getattr(load, name)("train")[0].ravel(), minlength=256)
     levels, shares = np.arange(256) / 255, counts / counts.sum()
-    assert levels @ shares == pytest.approx(mean, abs=5e-5)
-    assert math.sqrt(levels**2 @ shares - (levels @ shares) ** 2) == pytest.approx(std, abs=5e-5)
+    assert levels @ shares == pytest.approx(stated.MEAN, abs=5e-5)
+    assert math.sqrt(levels**2 @ shares - (levels @ shares) ** 2) == pytest.approx(stated.STD, abs=5e-5)
 
 
 @needs_data
