@@ -111,6 +111,8 @@ def _check_workloads(cells: list[Cell]) -> None:
     """Read the data and deal them out once, before anything starts: what is missing or does not fit is one line."""
     import torch
 
+    from bench.data import load
+
     for entry in {cell.workload.name: cell.workload for cell in cells}.values():
         mine = {(cell.seed, cell.workers) for cell in cells if cell.workload.name == entry.name}
         try:
@@ -122,6 +124,7 @@ def _check_workloads(cells: list[Cell]) -> None:
         except Exception as error:  # a workload of the user's own may raise anything
             what = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             raise StudyError(f"workload {entry.name}: {what}{error}") from error
+    load.forget()  # the ranks read for themselves
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:

@@ -82,7 +82,7 @@ NAMES: dict[str, Entry] = {
         124,
         738,
         "accuracy",
-        "loss 0.328, TODO",
+        "loss 0.328 in 0.2 s on one core",
         data=("a9a",),
     ),
     "cifar10-easgd7": _entry(
@@ -92,7 +92,7 @@ NAMES: dict[str, Entry] = {
         351_946,
         97_410_048,
         "accuracy",
-        "loss 1.2, TODO",
+        "loss 1.18 in 100 to 120 s on one core (10 000 images)",
         data=("cifar10",),
     ),
     "cifar10-resnet18": _entry(
@@ -102,7 +102,7 @@ NAMES: dict[str, Entry] = {
         11_173_962,
         3_332_536_320,
         "accuracy",
-        "loss 1.2, TODO",
+        "loss 2 in 20 s on one core at width 16; not measured at width 64",
         data=("cifar10",),
     ),
     "cifar10-vgg13": _entry(
@@ -112,7 +112,7 @@ NAMES: dict[str, Entry] = {
         9_413_066,
         1_369_602_048,
         "accuracy",
-        "loss 1.2, TODO",
+        "loss 1.95 in 139 s on one core (10 000 images, one seed)",
         data=("cifar10",),
     ),
     "digits-mlp": _entry(
@@ -122,7 +122,7 @@ NAMES: dict[str, Entry] = {
         8_970,
         52_992,
         "accuracy",
-        "loss 0.38, 140 to 230 steps of 4 workers, under 1 s (4 seeds)",
+        "loss 0.38 in 140 to 230 steps of 4 workers, under 1 s",
     ),
     "fashion-convnet": _entry(
         "fashion_convnet",
@@ -131,7 +131,7 @@ NAMES: dict[str, Entry] = {
         106_122,
         6_495_360,
         "accuracy",
-        "loss 0.3, TODO",
+        "loss 0.3 in 15 to 18 s on one core",
         data=("fashion-mnist",),
     ),
     "mnist-mlp": _entry(
@@ -141,7 +141,7 @@ NAMES: dict[str, Entry] = {
         42_310,
         253_200,
         "accuracy",
-        "loss 0.1, TODO",
+        "loss 0.1 in 1.5 to 2.5 s on one core",
         data=("mnist",),
     ),
     "quadratic": _entry(
@@ -151,7 +151,7 @@ NAMES: dict[str, Entry] = {
         20,
         80,
         "distance",
-        "loss 0.02, 111 to 142 steps (4 seeds)",
+        "loss 0.02 in 111 to 142 steps",
     ),
     "shakespeare-gpt": _entry(
         "shakespeare_gpt",
@@ -160,7 +160,7 @@ NAMES: dict[str, Entry] = {
         209_600,
         89_677_824,
         "accuracy",
-        "loss 2.1, TODO",
+        "loss 2.1 in 16 to 20 s on one core (0.2M), 1.9 in 71 to 80 s (1M)",
     ),
     "shakespeare-lstm": _entry(
         "shakespeare_lstm",
@@ -169,7 +169,7 @@ NAMES: dict[str, Entry] = {
         111_361,
         40_943_616,
         "accuracy",
-        "loss 1.7, TODO",
+        "loss 1.7 in 13 to 19 s on one core",
     ),
     "speech-lstm": _entry(
         "speech_lstm",
@@ -178,7 +178,7 @@ NAMES: dict[str, Entry] = {
         27_530,
         10_227_456,
         "accuracy",
-        "loss 0.16, TODO",
+        "loss 0.16 in 4 to 9 s on one core",
         data=("fsdd",),
     ),
     "wikitext2-lstm": _entry(
@@ -188,7 +188,7 @@ NAMES: dict[str, Entry] = {
         2_270_078,
         469_620_480,
         "accuracy",
-        "loss 6.4, TODO",
+        "loss 6.3 in 68 to 77 s on one core",
         data=("wikitext2",),
     ),
 }
