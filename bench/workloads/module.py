@@ -164,8 +164,12 @@ class ModuleWorkload:
     def gradients(self, xs: Tensor, batches: Sequence[tuple[Tensor, ...]], outs: Tensor) -> Tensor:
         """The gradients of n replicas xs [n, P], each on its own mini-batch, into outs [n, P]; returns losses [n].
 
-        One vectorised evaluation: the same as n calls of `gradient` to rounding.
+        One vectorised evaluation: the same as n calls of `gradient` to rounding. In float16 it is n calls, since each
+        gradient has its own loss scale to find.
         """
+        if self._precision.scales:
+            each = [self.gradient(x, batch, out) for x, batch, out in zip(xs, batches, outs, strict=True)]
+            return torch.stack(each)
 
         def loss_of(x: Tensor, *batch: Tensor) -> Tensor:
             inputs, targets, *noise = batch
@@ -178,7 +182,7 @@ class ModuleWorkload:
                 return self._problem.loss(logits, targets)
 
         stacked = [torch.stack(parts) for parts in zip(*batches, strict=True)]
-        with torch.enable_grad():
+        with torch.enable_grad(), self._precision.products():
             gradients, losses = torch.func.vmap(torch.func.grad_and_value(loss_of))(xs.detach(), *stacked)
         outs.copy_(gradients)
         result: Tensor = losses.detach()

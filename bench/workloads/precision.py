@@ -38,11 +38,11 @@ class Precision:
         self.scales = name == "float16"
         self.scaler = LossScaler()
 
-    @contextlib.contextmanager
-    def forward(self) -> Iterator[None]:
+    def forward(self) -> AbstractContextManager[Any]:
         """Around the forward pass and the loss, in training and evaluation; a backward pass does not belong in it."""
-        with self._products(), self._autocast():
-            yield
+        if self.name not in AUTOCAST:
+            return self.products()
+        return self._in_half()
 
     def backward(self, loss_of: Callable[[], Tensor], out: Tensor) -> Tensor:
         """Run loss_of() (a forward pass, within `forward`) and its backward pass; return the loss, detached.
@@ -50,25 +50,22 @@ class Precision:
         Leaves accumulate their gradients in `out`, which must be zero. With float16 the pass is repeated with smaller
         scales while the gradient overflows; what is left in `out` is never scaled.
         """
-        with self._products():
+        with self.products():
             if not self.scales:
                 loss = loss_of()
                 loss.backward()  # type: ignore[no-untyped-call]
                 return loss.detach()
             return self.scaler.backward(loss_of, out)
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.name not in AUTOCAST:
+    def products(self) -> AbstractContextManager[Any]:
+        """Around forward and backward passes: float32 products of a GPU in full or TF32 precision."""
+        if self._device_type != "cuda":
             return contextlib.nullcontext()
-        return torch.autocast(self._device_type, dtype=AUTOCAST[self.name])
+        return full_or_tf32("tf32" if self.name == "tf32" else "ieee")
 
     @contextlib.contextmanager
-    def _products(self) -> Iterator[None]:
-        """Float32 products of a GPU in full or TF32 precision; torch has these switches for a process only."""
-        if self._device_type != "cuda":
-            yield
-            return
-        with full_or_tf32("tf32" if self.name == "tf32" else "ieee"):
+    def _in_half(self) -> Iterator[None]:
+        with self.products(), torch.autocast(self._device_type, dtype=AUTOCAST[self.name]):
             yield
 
 
@@ -76,6 +73,7 @@ class Precision:
 def full_or_tf32(wanted: str) -> Iterator[None]:
     """ "ieee" or "tf32" in matrix products, convolutions and recurrent networks on GPUs, for the duration.
 
+    torch has these switches for a whole process.
     Calls of several threads may overlap only if they want the same.
     """
     cudnn: Any = torch.backends.cudnn
