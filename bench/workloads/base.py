@@ -66,13 +66,17 @@ class Workload(Protocol):
     dtype: torch.dtype
     device: torch.device
     batch_size: int  # samples per worker and step
-    flops_per_sample: float  # of one gradient; NaN if unknown
     metric: str  # name of Heldout.metric
     target_loss: float  # held-out loss that counts as reached; NaN if none
     optimizer: dict[str, Any]  # the table a study file would hold: this workload's own tuned default
     spans: Sequence[tuple[int, int]]  # [lo, hi) of each parameter tensor in the flat vector, in order, covering [0, P)
     layers: Sequence[LayerSpan]  # the same vector by layers of the model
     facts: Mapping[str, str]  # what a reader of the results must know, in words: data, normalisation, precision, ...
+
+    @property
+    def flops_per_sample(self) -> float:
+        """Operations of one sample's gradient; NaN if unknown."""
+        ...
 
     def initial(self, seed: int) -> Tensor:
         """Initial parameters [P], a function of the seed alone."""

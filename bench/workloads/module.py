@@ -5,6 +5,7 @@ Axes: P parameters, B batch, C classes, n replicas.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -91,8 +92,6 @@ class ModuleWorkload:
         ends = torch.tensor(self._sizes).cumsum(0).tolist()
         self.spans: Sequence[tuple[int, int]] = [(e - n, e) for e, n in zip(ends, self._sizes, strict=True)]
         self.layers: Sequence[LayerSpan] = layers_of(self._names, self.spans)
-        given = problem.flops_per_sample
-        self.flops_per_sample = count_flops(module, self._heldout[0][:1]) if given is None else given
         self.facts: Mapping[str, str] = {
             **problem.facts,
             **({"batch norm": BATCH_NORM_POLICY} if problem.calibration is not None else {}),
@@ -107,6 +106,13 @@ class ModuleWorkload:
         self._on_ready: OnReady | None = None
         self._pending: set[int] = set()
         self._hooked = False
+
+    @functools.cached_property
+    def flops_per_sample(self) -> float:
+        """Operations of one sample's gradient: as stated, or counted when somebody asks."""
+        given = self._problem.flops_per_sample
+        # Two samples, for batch norm.
+        return count_flops(self._module, self._heldout[0][:2]) if given is None else given
 
     def _fit(self, data: Tensor) -> Tensor:
         """Data of floating type in the parameters' own; whole numbers stay as they are, and compact."""

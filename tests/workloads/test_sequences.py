@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, grad, grad_and_value, jvp, vmap
-from torch.utils.flop_counter import FlopCounterMode
 
 from algorithms.optim import Optimizer, OptimizerSettings
 from bench.data import load
@@ -210,6 +209,8 @@ def test_stated_operations_are_those_that_torch_counts(name):
     for part in made.modules():
         if isinstance(part, Lstm):
             part.fused = False
+    from torch.utils.flop_counter import FlopCounterMode  # takes seconds to load
+
     x, counter = inputs(3), FlopCounterMode(display=False)
     with counter, torch.no_grad():
         made(x)
@@ -219,6 +220,8 @@ def test_stated_operations_are_those_that_torch_counts(name):
 def test_stated_operations_of_the_transformer_are_those_that_torch_counts():
     settings = ShakespeareGpt(width=16, depth=2, heads=2, context=12)
     problem = settings.problem()
+    from torch.utils.flop_counter import FlopCounterMode
+
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad(), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         problem.module(problem.heldout[0][:3])
