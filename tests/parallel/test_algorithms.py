@@ -23,7 +23,7 @@ PAIRS = [
 
 
 @pytest.mark.mpi
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("transport", "name"), PAIRS)
 def test_on_ranks(
     name: str, transport: str, outcomes: dict[str, dict[str, str]], request: pytest.FixtureRequest

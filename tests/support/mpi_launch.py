@@ -86,12 +86,17 @@ def run_cases(
     cases: Mapping[str, Case],
     *,
     environment: Mapping[str, str] | None = None,
-    timeout_s: float = 200,
+    timeout_s: float | None = None,
 ) -> dict[str, str]:
     """Run cases under mpirun, in as few launches as possible: name -> "" or why it failed.
 
     A case that fails ends its launch; those after it get another one.
+
+    Args:
+        timeout_s: for all of them; None gives a launch 120 s and each case two more, which a machine that is busy with
+            other work may need.
     """
+    timeout_s = 120.0 + 2.0 * len(cases) if timeout_s is None else timeout_s
     outcome: dict[str, str] = {}
     deadline = time.monotonic() + timeout_s
     # By number of ranks: Horovod starts afresh whenever it changes.
