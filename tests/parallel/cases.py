@@ -142,7 +142,7 @@ CASES: dict[str, Case] = {
             algorithm=Watched(inner=algorithm, spied=row.spied, lr=0.05 * getattr(algorithm, "scaled", True)),
             workers=workers,
             settings=replace(QUADRATIC, dimension=20),
-            budget=Budget(steps=40) if algorithm.lockstep else Budget(seconds=0.15),
+            budget=Budget(steps=40) if algorithm.lockstep else Budget(seconds=0.4),
             optimizer=OptimizerSettings(name="sgd", lr=0.05 * getattr(algorithm, "scaled", True)),
             after=conserved,
             left=None,
