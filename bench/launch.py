@@ -10,7 +10,6 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from bench.processes import end_group
 from bench.records import write_atomic
 from bench.settings import StudyError
 from bench.transports import paths
@@ -272,7 +272,7 @@ class Session:
             try:
                 self._wait(process)
             except BaseException:
-                _end(process)
+                end_group(process)
                 raise
             for listener in listeners:
                 listener.join(timeout=5)
@@ -284,11 +284,11 @@ class Session:
         limit_s = 900 + 3 * max(job.budget_s for job in self._jobs)
         while process.poll() is None:
             if self._stop.wait(0.05):
-                _end(process)
+                end_group(process)
                 return
             if time.monotonic() - self._heard > limit_s:
                 self._tail.append(f"nothing heard for {limit_s:.0f} s: ended by the supervisor")
-                _end(process)
+                end_group(process)
 
     def _listen(self, stream: Any) -> None:
         for line in stream:
@@ -395,19 +395,6 @@ def _environment_alone() -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PACELINE_COMMAND": shlex.join(["paceline", *sys.argv[1:]]),
     }
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """End a launch and everything it started: it leads a process group of its own."""
-    for number, patience_s in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(patience_s)
-            return
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
 
 
 def write_study(out: Path, raw: Mapping[str, Any]) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from bench.data.archive import DataArchive
 from bench.data.files import DataError, DataFile, data_dir
 from bench.settings import nearest
 
 Part = DataFile | DataArchive
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +106,7 @@ class DataSet:
         """
         file = self.file(name)
         assert isinstance(file, DataFile), f"{name} of {self.name} is an archive"
-        path = self.require(file)
-        try:
-            return file.read(path), str(path)
-        except DataError as error:
-            raise self.with_remedy(error) from error
+        return self._verified(file, file.read)
 
     def members(self, name: str) -> tuple[dict[str, bytes], str]:
         """The verified files of an archive by name, and where it was found.
@@ -118,9 +116,12 @@ class DataSet:
         """
         file = self.file(name)
         assert isinstance(file, DataArchive), f"{name} of {self.name} is no archive"
+        return self._verified(file, file.read)
+
+    def _verified(self, file: Part, read: Callable[[Path], T]) -> tuple[T, str]:
         path = self.require(file)
         try:
-            return file.read(path), str(path)
+            return read(path), str(path)
         except DataError as error:
             raise self.with_remedy(error) from error
 
@@ -131,11 +132,7 @@ class DataSet:
             DataError: missing, or not as published; the message says how to get it.
         """
         file = self.file(name)
-        path = self.require(file)
-        try:
-            return file.sha256(path)
-        except DataError as error:
-            raise self.with_remedy(error) from error
+        return self._verified(file, file.sha256)[0]
 
     def with_remedy(self, error: DataError) -> DataError:
         """The same complaint, with the set's name and what to do."""

@@ -9,11 +9,12 @@ sets it himself is believed. Imports neither torch nor MPI.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from bench.processes import end_group
 
 CUDA_AWARE = "PACELINE_CUDA_AWARE"
 WORKS = "cuda-aware: messages in device memory arrive"
@@ -91,19 +92,6 @@ def probed(
     except subprocess.TimeoutExpired:
         works = False
     finally:
-        _end(process)
+        if process.poll() is None:
+            end_group(process)
     return {CUDA_AWARE: "1" if works else "0"}
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """End the probe and everything that it started: it leads a process group of its own."""
-    for number, patience_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
-        if process.poll() is not None:
-            return
-        try:
-            os.killpg(process.pid, number)
-            process.communicate(timeout=patience_s)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue

@@ -6,6 +6,7 @@ images. Colours are normalised by the mean and deviation of all 50 000 training 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -163,9 +164,9 @@ class Cifar10Deep(Cifar10):
         width = () if self.width == 64 else (f"w{self.width}",)
         return (*width, *(() if self.norm == "group" else (self.norm,)))
 
+    @abstractmethod
     def model(self) -> tuple[nn.Module, Initialise]:
         """The network and what fills its parameters."""
-        raise NotImplementedError(type(self).__name__)
 
     def problem(self) -> Problem:
         """Module, data and loss."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +17,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModuleSettings:
+class ModuleSettings(ABC):
     """Base of the settings of a workload: a study file's `[[workload]]`.
 
     A subclass adds its own settings, checks them in `__post_init__` (after calling this one's) and states the problem.
@@ -68,9 +69,9 @@ class ModuleSettings:
         """The workload's own tuned optimiser for these settings, as a study file would give it."""
         return dict(self.default_optimizer)
 
+    @abstractmethod
     def problem(self) -> Problem:
         """Module, data and loss; reads the data."""
-        raise NotImplementedError(type(self).__name__)
 
     def build(self, device: torch.device, workers: int) -> ModuleWorkload:
         """The workload; `workers` plays no part until batches are asked for."""
