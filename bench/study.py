@@ -166,7 +166,7 @@ class Cell:
         """Readable, and unique to everything that can change the result."""
         resolved = {
             "algorithm": [self.algorithm.name, plain(self.algorithm)],
-            "workload": [self.workload.name, plain(self.workload.settings), plain(self.workload.optimizer)],
+            "workload": [self.workload.settings.title, plain(self.workload.settings), plain(self.workload.optimizer)],
             "budget": plain(self.workload.budget),
             "model": [plain(self.network), plain(self.workload.compute)] if self.transport == "simulated" else [],
             "rate": self.rate_Gbit_per_s,

@@ -303,3 +303,15 @@ def test_a_transport_can_be_left_out() -> None:
     study = resolve(table(), without=("simulated",))
     assert "simulated" not in {cell.transport for cell in study.cells()}
     assert set(ids(study)) == {i for i in ids(resolve(table())) if ".simulated." not in i}
+
+
+def test_the_same_label_on_another_workload_is_another_run() -> None:
+    """Else a results folder would hand out the old workload's runs as the new one's."""
+    same = {"label": "mine", "context": 35, "batch_size": 10}  # and so all settings of the two are the same
+    algorithms = [{"name": "allreduce-sgd"}]
+    runs = [
+        set(ids(resolve({**table(), "workload": [{"name": name, **same}], "algorithm": algorithms})))
+        for name in ("shakespeare-lstm", "wikitext2-lstm")
+    ]
+    assert not runs[0] & runs[1]
+    assert all(".mine-" in run for run in runs[0] | runs[1])
