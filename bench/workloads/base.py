@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from bench.workloads.objective import Objective
     from bench.workloads.partition import Share
 
 # Called during the backward pass when the gradient of the k-th parameter tensor (see `spans`) is final in `out`.
@@ -111,6 +112,10 @@ class Workload(Protocol):
 
     def heldout(self, x: Tensor) -> Heldout:
         """Mean loss and metric of x [P] on the fixed held-out set, in evaluation mode."""
+        ...
+
+    def objective(self) -> Objective:
+        """The loss as a function of the parameters, to be differentiated as often as one likes."""
         ...
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -116,6 +117,7 @@ class Cifar10Easgd7(Cifar10):
             heldout=(center_crop(images, SIDE), labels),
             heldout_chunk=500,
             augment=crop_and_flip(SIDE) if self.augment else None,
+            as_evaluated=partial(center_crop, size=SIDE),
             noise=dropout_mask,
             target_loss=EASGD7_TARGET_LOSS,
             reached_in=EASGD7_REACHED_IN,

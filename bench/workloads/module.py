@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from bench.workloads.base import Batches, Heldout, LayerSpan, OnReady, digest, torch_generator
-from bench.workloads.norm import BATCH_NORM_POLICY, BatchNorm, calibrated
+from bench.workloads.norm import BATCH_NORM_POLICY, CALIBRATION_CHUNK, BatchNorm, calibrated
+from bench.workloads.objective import ModuleObjective
 from bench.workloads.partition import Share
 from bench.workloads.precision import Precision
 from bench.workloads.prefetch import Prefetched
 from bench.workloads.problem import Problem, count_flops
 from bench.workloads.shares import TrainingSet
-
-CALIBRATION_CHUNK = 256  # samples; batch-norm statistics are the mean over chunks of this size
 
 
 def layers_of(names: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[LayerSpan]:
@@ -213,6 +212,10 @@ class ModuleWorkload:
         finally:
             self._module.train()
         return Heldout(loss=loss.item(), metric=metric.item())
+
+    def objective(self) -> ModuleObjective:
+        """The loss as a function of the parameters, for probes; it has a copy of the model."""
+        return ModuleObjective(self._problem, self._module, self.spans, self.layers)
 
     def _see_calibration_set(self) -> None:
         assert self._problem.calibration is not None

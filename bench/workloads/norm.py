@@ -23,6 +23,7 @@ NormKind = Literal["group", "layer", "batch", "none"]
 GROUPS = 32  # Wu and He's default
 LEAST_PER_GROUP = 2
 EPS = 1e-5
+CALIBRATION_CHUNK = 256  # samples; the statistics to evaluate with are the mean over chunks of this size
 
 BATCH_NORM_POLICY = (
     "batch norm: a gradient uses its own mini-batch's statistics, so that it depends on nothing but the model and the "

@@ -100,6 +100,7 @@ class Problem:
         loss: mean loss from (logits, targets).
         metric: name of the held-out metric; `measure` computes its mean over a chunk from (logits, targets).
         augment, noise: see `Augment` and `Noise`.
+        as_evaluated: training inputs [B, ...] as the model would see them in the held-out set; None if as they are.
         calibration: inputs on which batch-norm statistics are estimated anew before an evaluation; None without them.
         flops_per_sample: operations of one sample's gradient; None has them counted.
         target_loss: held-out loss that counts as reached; NaN if none.
@@ -117,6 +118,7 @@ class Problem:
     measure: Callable[[Tensor, Tensor], Tensor] = accuracy
     augment: Augment | None = None
     noise: Noise | None = None
+    as_evaluated: Callable[[Tensor], Tensor] | None = None
     calibration: Tensor | None = None
     flops_per_sample: float | None = None
     target_loss: float = math.nan

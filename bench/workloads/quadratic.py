@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,6 +30,7 @@ from bench.workloads.base import (
     seed_sequence,
     set_generator_state,
 )
+from bench.workloads.objective import ArrayExamples, Examples
 from bench.workloads.partition import Share
 
 SPANS = 4  # parameter tensors the vector is cut into, so that bucketed reduction can be tested on it
@@ -166,12 +168,46 @@ class QuadraticWorkload:
             loss=(0.5 * (away * away) @ self.eigenvalues).item(), metric=torch.linalg.vector_norm(away).item()
         )
 
+    def objective(self) -> QuadraticObjective:
+        """The noiseless loss as a function of x, for probes."""
+        return QuadraticObjective(self)
+
     def draw_noise(self, rng: np.random.Generator) -> Tensor:
         """One mini-batch's gradient noise xi [P]."""
         return self._tensor(self._noise * rng.standard_normal(self.parameters))
 
     def _tensor(self, values: np.ndarray[Any, np.dtype[np.float64]]) -> Tensor:
         return torch.as_tensor(values, dtype=self.dtype).to(self.device)
+
+
+class QuadraticObjective:
+    """F_i(x) as an `Objective`: training sample i is worker i, the only held-out sample is the minimum's.
+
+    "Logits" are x - b [B, P], inputs the b.
+    """
+
+    has_statistics = False
+
+    def __init__(self, workload: QuadraticWorkload) -> None:
+        self.parameters, self.dtype, self.device = workload.parameters, workload.dtype, workload.device
+        self.spans, self.layers = workload.spans, workload.layers
+        self.shapes: Sequence[tuple[int, ...]] = [(hi - lo,) for lo, hi in self.spans]
+        self.names: Sequence[str] = [layer.name for layer in self.layers]
+        self.training: Examples = self._examples(workload.shifts)
+        self.heldout: Examples = self._examples(workload.minimiser[None])
+        self._eigenvalues = workload.eigenvalues
+
+    def _examples(self, points: Tensor) -> ArrayExamples:
+        return ArrayExamples(points, torch.zeros(len(points)), None, dtype=self.dtype, device=self.device)
+
+    def logits(self, x: Tensor, inputs: Tensor) -> Tensor:
+        return x - inputs
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return 0.5 * (logits.square() @ self._eigenvalues).mean()
+
+    def at(self, x: Tensor) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class _NoiseBatches:
