@@ -67,6 +67,29 @@ def test_unlike_points_of_a_network_have_diversity() -> None:
     assert effective_rate(0.1, *probe(workload, points)).noise_diversity > 1e-6
 
 
+@given(st.integers(2, 6), st.integers(2, 9), st.integers(0, 2**32 - 1))
+def test_two_halves_that_are_equal_are_the_whole(workers: int, parameters: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    g, here, at_mean = rng.normal(size=parameters), *rng.normal(size=(2, workers, parameters))
+    whole, halves = effective_rate(0.3, g, here, at_mean), effective_rate(0.3, g, here, at_mean, other_half=g.copy())
+    for name, value in vars(whole).items():
+        assert getattr(halves, name) == pytest.approx(value, rel=1e-9, abs=1e-12), name
+
+
+def test_two_halves_have_no_bias_where_one_noisy_gradient_has() -> None:
+    """|g|^2 = 9; each half errs with variance 1/4 in 50 coordinates, so that their mean's square is 6.25 too large."""
+    rng = np.random.default_rng(0)
+    truth, control = np.zeros(50), np.zeros((1, 50))
+    truth[0] = control[0, 0] = 3.0
+    unbiased, biased = [], []
+    for first, second in truth + rng.normal(scale=0.5, size=(3000, 2, 50)):
+        unbiased.append(effective_rate(1.0, first, control, control, other_half=second).slope)
+        biased.append(effective_rate(1.0, (first + second) / 2, control, control).slope)
+    error = np.std(unbiased) / 3000**0.5
+    assert abs(np.mean(unbiased) - 9.0) < 3 * error < 0.3
+    assert np.mean(biased) == pytest.approx(9.0 + 50 / 8, abs=0.3)
+
+
 @pytest.mark.parametrize("bad", [np.zeros(3), np.ones(4)])
 def test_what_cannot_be_decomposed_is_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="must"):
