@@ -77,17 +77,17 @@ def test_two_halves_that_are_equal_are_the_whole(workers: int, parameters: int, 
 
 
 def test_two_halves_have_no_bias_where_one_noisy_gradient_has() -> None:
-    """|g|^2 = 9; each half errs with variance 1/4 in 50 coordinates, so that their mean's square is 6.25 too large."""
+    """|g|^2 = 36; each half errs with variance 1/4 in 50 coordinates, so that their mean's square is 6.25 too large."""
     rng = np.random.default_rng(0)
     truth, control = np.zeros(50), np.zeros((1, 50))
-    truth[0] = control[0, 0] = 3.0
+    truth[0] = control[0, 0] = 6.0
     unbiased, biased = [], []
     for first, second in truth + rng.normal(scale=0.5, size=(3000, 2, 50)):
         unbiased.append(effective_rate(1.0, first, control, control, other_half=second).slope)
         biased.append(effective_rate(1.0, (first + second) / 2, control, control).slope)
     error = np.std(unbiased) / 3000**0.5
-    assert abs(np.mean(unbiased) - 9.0) < 3 * error < 0.3
-    assert np.mean(biased) == pytest.approx(9.0 + 50 / 8, abs=0.3)
+    assert abs(np.mean(unbiased) - 36.0) < 3 * error < 0.3
+    assert np.mean(biased) == pytest.approx(36.0 + 50 / 8, abs=0.3)
 
 
 @pytest.mark.parametrize("bad", [np.zeros(3), np.ones(4)])
