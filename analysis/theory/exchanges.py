@@ -145,7 +145,8 @@ def schedule(parts: Sequence[tuple[int, ...]], *, period: int, delay: int = 0, r
     Args:
         parts: layers of each fragment [P].
         period: H, steps between two exchanges of a fragment.
-        delay: steps that may begin between an exchange and the one that needs it, below the period.
+        delay: steps that begin between an exchange and the one that needs it; below the period, so that a fragment is
+            on its way once at a time.
         rounds: periods.
 
     Raises:
@@ -158,7 +159,7 @@ def schedule(parts: Sequence[tuple[int, ...]], *, period: int, delay: int = 0, r
     if period < 1:
         raise ValueError(f"period must be at least 1 step: got {period}")
     if not 0 <= delay < period:
-        raise ValueError(f"delay must be at least 0 and below the period of {period} steps: got {delay}")
+        raise ValueError(f"delay must be at least 0 and below the period: got {delay} with period {period}")
     places = len(parts) + 1  # one is the embedding's
     apart = period // places
     offsets = [p * apart if apart else p * period // places for p in range(len(parts))]

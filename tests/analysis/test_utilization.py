@@ -159,6 +159,17 @@ def test_strided_fragments_are_never_worse_than_sequential_ones(model: str, gain
         assert better.max() == pytest.approx(gain, abs=0.0011)
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("period", [2, 5, 10, 30, 300])
+def test_the_order_holds_at_any_period(model: str, period: int) -> None:
+    names = ("diloco", "streaming", "overlapped", "overlapped, 4 bits")  # with few steps fragments share them
+    curves = [curve(model, name, FINE[::4], period=period) for name in names]
+    for worse, better in pairwise(curves):
+        assert (better - worse >= -1e-12).all() and (better - worse).max() > 0.01
+    sequential = curve(model, "streaming", FINE[::4], period=period, pattern="sequential")
+    assert (curves[1] - sequential >= -1e-12).all()
+
+
 def test_overlapping_needs_less_bandwidth_for_larger_models() -> None:
     assert [printed(row(model, "overlapped").Gbit_per_s_on_grid[-1]) for model in ("1B", "100B")] == [11.0, 5.2]
     for method in ("overlapped", "overlapped, 4 bits"):
@@ -446,9 +457,9 @@ def test_bandwidth_is_proportional_to_the_payload(bits: float, workers: int) -> 
         ({"bits": math.inf}, "bits must be finite and above 0: got inf"),
         ({"workers": 1}, "workers must be at least 2: got 1"),
         ({"period": 0}, "period must be at least 1 step: got 0"),
-        ({"delay": -1}, "delay must be at least 0 and below the period of 100 steps: got -1"),
-        ({"delay": 100}, "delay must be at least 0 and below the period of 100 steps: got 100"),
-        ({"method": "data-parallel", "delay": 1}, "below the period of 1 steps: got 1"),
+        ({"delay": -1}, "delay must be at least 0 and below the period: got -1 with period 100"),
+        ({"delay": 100}, "delay must be at least 0 and below the period: got 100 with period 100"),
+        ({"method": "data-parallel", "delay": 1}, "below the period: got 1 with period 1"),
         ({"targets": (0.5, 1.0)}, "targets must lie between 0 and 1"),
         ({"targets": (0.0,)}, "targets must lie between 0 and 1"),
     ],
