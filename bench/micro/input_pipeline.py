@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import sys
 import time
@@ -28,6 +29,7 @@ import numpy as np
 import torch
 
 from algorithms.optim import Optimizer, OptimizerSettings
+from bench.launch import environment_for_ranks
 from bench.settings import StudyError, build, parse_set
 from bench.workloads.base import Workload
 from bench.workloads.registry import NAMES, settings_class
@@ -187,5 +189,13 @@ def interval_of_ratio(above: list[float], below: list[float], confidence: float 
     return float(low), float(high)
 
 
+def as_a_rank() -> None:
+    """Start again in the environment of a run's ranks, unless this is it: the gathered data then stay on the heap."""
+    wanted = environment_for_ranks(1)
+    if any(os.environ.get(name) != wanted[name] for name in ("OMP_NUM_THREADS", "MALLOC_MMAP_THRESHOLD_")):
+        os.execve(sys.executable, sys.orig_argv, wanted)
+
+
 if __name__ == "__main__":
+    as_a_rank()
     sys.exit(main(sys.argv[1:]))
