@@ -3,28 +3,54 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from analysis.theory.answer import Answer, shown
 
 if TYPE_CHECKING:
-    from analysis.theory.utilization import Bandwidths
+    import pandas as pd
 
 EASGD = "Zhang, Choromanska, LeCun, Deep learning with Elastic Averaging SGD, NeurIPS 2015, arXiv 1412.6651"
 MOMENTUM = "Mitliagkas, Zhang, Hadjis, Re, Asynchrony begets Momentum, Allerton 2016, arXiv 1605.09774"
 STREAMING = "Douillard et al., Streaming DiLoCo with overlapping communication, arXiv 2501.18512"
 
 
-def utilization(found: Bandwidths, printed: Callable[[float], float]) -> Answer:
+def utilization(
+    *,
+    method: str,
+    period: int,
+    fragment_size: int,
+    pattern: str,
+    delay: int,
+    bits: float,
+    targets: Sequence[float],
+    parameters: float | None = None,
+    layers: int | None = None,
+    step_time: float | None = None,
+    costs: pd.DataFrame | None = None,
+) -> Answer:
     """The bandwidths that a training needs [Gbit/s].
 
     Args:
-        printed: a bandwidth as the paper's tables print it.
+        costs: per layer (see `exchanges.layers_of`), instead of parameters, layers and step time of equal ones.
     """
+    from analysis.theory.exchanges import equal_layers, layers_of, training
+    from analysis.theory.utilization import bandwidths, printed
+
+    if costs is not None:
+        if not parameters is layers is step_time is None:
+            raise ValueError("costs stand instead of parameters, layers and step time: got both (omit those)")
+        model = layers_of(costs)
+    elif parameters is None or layers is None or step_time is None:
+        raise ValueError("needs --parameters, --layers and --step-time, or --costs FILE.csv instead")
+    else:
+        model = equal_layers(parameters=parameters, layers=layers, step_time_s=step_time, bits=bits)
+    dag = training(model, method=method, period=period, fragment_size=fragment_size, pattern=pattern, delay=delay)
+    found = bandwidths(dag, targets)
     rows = zip(found.targets, found.Gbit_per_s_on_grid, found.Gbit_per_s, strict=True)
     lines = [
-        (f"{target:.4g}", f"{shown(printed(point)) if point == point else 'below the grid':>8s}", shown(exact))
+        (f"{target:.4g}", f"{shown(printed(point)) if point == point else 'below':>7s}", shown(exact))
         for target, point, exact in rows
     ]
     return Answer(
@@ -132,15 +158,19 @@ def downpour_tau(*, eta: float, workers: int, curvature: float) -> Answer:
     )
 
 
-def async_momentum(*, implicit: float, condition: float, workers: int | None) -> Answer:
+def async_momentum(*, condition: float, implicit: float | None = None, workers: int | None = None) -> Answer:
     """The best explicit momentum of an asynchronous server.
 
     Args:
-        workers: M, if `implicit` is theirs; then the step that single runs bear is known, too.
+        implicit: what asynchrony brings; or:
+        workers: M memoryless ones, which bring 1 - 1/M; then the step that single runs bear is known, too.
     """
     from analysis.theory.delays import memoryless_limit
-    from analysis.theory.momentum import tuned, without_explicit
+    from analysis.theory.momentum import implicit_momentum, tuned, without_explicit
 
+    if workers is not None:
+        implicit = implicit_momentum(workers)
+    assert implicit is not None, "the command line asks for one of the two"
     best, none = tuned(implicit=implicit, condition=condition), without_explicit(implicit=implicit, condition=condition)
     bound = math.nan if workers is None else memoryless_limit(workers, best.explicit) / condition
     borne = [("step_size_in_mean_square", shown(bound), "the largest at which single runs stay bounded, too")]
@@ -178,3 +208,14 @@ def _stability(radius: float, per: str) -> list[tuple[str, str, str]]:
         ("spectral_radius", shown(radius), f"factor on errors in a {per}"),
         ("stable", "yes" if radius < 1 else "no", "errors die out" if radius < 1 else "errors do not die out"),
     ]
+
+
+ANSWERS: Mapping[str, Callable[..., Answer]] = {
+    "utilization": utilization,
+    "easgd-stability": easgd_stability,
+    "admm-stability": admm_stability,
+    "easgd-mse": easgd_mse,
+    "downpour-tau": downpour_tau,
+    "async-momentum": async_momentum,
+}
+"""By subject; called with what the command line was given."""
