@@ -11,6 +11,7 @@ COMMANDS = {
     "report": ("reports.cli", "main", "results folders -> one self-contained HTML comparison"),
     "algorithms": ("bench.cli", "main_algorithms", "list the algorithms and their settings"),
     "workloads": ("bench.cli", "main_workloads", "list the workloads and their settings"),
+    "probe": ("analysis.probes.cli", "main", "curvature, landscape and gradient noise of the models a study kept"),
     "theory": ("analysis.theory.cli", "main", "what the papers' formulas say, before anything is run"),
     "data": ("bench.data.cli", "main", "the published data sets: what is here, fetching, checking"),
     "doctor": ("bench.doctor", "main", "what is here, what is missing, and the remedy"),

@@ -1,0 +1,281 @@
+"""`paceline probe hessian|landscape|noise DIR`: probes of the models that a study kept; alone or under mpirun."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.settings import StudyError, nearest
+
+if TYPE_CHECKING:
+    import torch
+
+    from analysis.probes.jobs import Job, Ranks
+    from analysis.probes.subject import Subject
+    from bench.study import Cell
+
+DEFAULT_SAMPLES = {"hessian": 512, "landscape": 512, "noise": None}
+DEFAULT_SNAPSHOTS = {"hessian": "last", "landscape": "last", "noise": "all"}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `paceline probe`."""
+    p = argparse.ArgumentParser(
+        prog="paceline probe",
+        description="Look at the models that `paceline run` kept, and add what is found to the results folder. Under "
+        "mpirun the ranks share the samples: mpirun -n 4 paceline probe DIR hessian. Calls are repeated at no cost: "
+        "what is there already is left as it is.",
+    )
+    p.add_argument("directory", metavar="DIR", type=Path, help="results folder written by `paceline run`")
+    kinds = p.add_subparsers(dest="probe", metavar="hessian|landscape|noise", required=True)
+    hessian = _kind(kinds, "hessian", "largest and smallest eigenvalues, trace, spectral density, of Hessian or GGN")
+    hessian.add_argument("--kind", choices=("hessian", "ggn"), default="hessian")
+    hessian.add_argument("--eigenvalues", type=int, default=5, metavar="K", help="how many of the largest (default 5)")
+    hessian.add_argument("--smallest", type=int, default=1, metavar="K", help="and of the smallest (default 1)")
+    hessian.add_argument("--probes", type=int, default=10, metavar="K", help="random vectors for trace and density")
+    hessian.add_argument("--steps", type=int, default=30, metavar="K", help="Lanczos steps for the density")
+    hessian.add_argument("--tolerance", type=float, default=1e-3, help="of eigenvalues, relative (default 1e-3)")
+    landscape = _kind(kinds, "landscape", "the loss around the model and between the workers; sharpness")
+    landscape.add_argument("--points", type=int, default=21, metavar="K", help="along each direction (default 21)")
+    landscape.add_argument("--span", type=float, default=1.0, help="how far, in lengths of the filters (default 1)")
+    landscape.add_argument("--epsilon", type=float, default=0.05, help="radius of the ball for sharpness (default .05)")
+    noise = _kind(kinds, "noise", "effective learning rate and gradient noise of decentralised SGD")
+    noise.add_argument(
+        "--gradient",
+        choices=("full", "split"),
+        default="full",
+        help="overall gradient from the whole training set, or without bias from two halves of fresh mini-batches",
+    )
+    noise.add_argument("--halves", type=int, default=8, metavar="K", help="mini-batches per worker and half (split)")
+    return p
+
+
+def _kind(kinds: Any, name: str, what: str) -> argparse.ArgumentParser:
+    p: argparse.ArgumentParser = kinds.add_parser(name, help=what, description=what)
+    p.add_argument(
+        "--run", action="append", default=[], metavar="NAME", help="only this run or label (may be repeated)"
+    )
+    p.add_argument(
+        "--snapshot",
+        default=DEFAULT_SNAPSHOTS[name],
+        metavar="last|all|K,K",
+        help=f"which planned times (default {DEFAULT_SNAPSHOTS[name]})",
+    )
+    samples = DEFAULT_SAMPLES[name]
+    p.add_argument(
+        "--samples", type=int, default=samples, metavar="N", help=f"of the probe set (default {samples or 'all'})"
+    )
+    p.add_argument("--of", choices=("training", "heldout"), default="training", help="where the samples are from")
+    p.add_argument("--seed", type=int, default=0, help="of the probe set and of random directions")
+    p.add_argument("--micro-batch", type=int, default=64, metavar="B", help="samples at a time; bounds the memory")
+    p.add_argument("--float64", action="store_true", help="compute in double precision")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--json", action="store_true", help="print the new rows as JSON, and nothing else")
+    p.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of the data sets (default: $PACELINE_DATA)")
+    return p
+
+
+def main(argv: list[str]) -> int:
+    """Probe; 0 if all is well, 2 with one line on stderr if it cannot be done as asked."""
+    options = parser().parse_args(argv)
+    from bench.launch import inside_mpi
+
+    if not inside_mpi():
+        from analysis.probes.jobs import Ranks
+        from analysis.probes.probe_set import alone
+
+        return run(options, Ranks(0, 1, alone), None)
+    from bench.transports import mpi_world
+
+    world = mpi_world.everybody()
+    try:
+        return run(options, _ranks(world), world)
+    except StudyError as error:
+        # Every rank finds the same; one line is enough.
+        if world.Get_rank() == 0:
+            print(f"paceline probe: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        return 2
+    except BaseException:
+        sys.stderr.write(f"[rank {world.Get_rank()}]\n{traceback.format_exc()}")
+        sys.stderr.flush()
+        world.Abort(1)  # the others wait for this rank's sums
+        return 1
+
+
+def _ranks(world: Any) -> Ranks:
+    from analysis.probes.jobs import Ranks
+    from bench.transports.mpi_world import MPIGroup
+
+    group = MPIGroup(world, world.Get_size())
+
+    def total(v: torch.Tensor) -> torch.Tensor:
+        return group.sum_(v.detach().cpu().contiguous().clone()).to(v.device)
+
+    return Ranks(world.Get_rank(), world.Get_size(), total)
+
+
+def run(options: argparse.Namespace, ranks: Ranks, world: Any) -> int:
+    """Probe every run and snapshot that was asked for.
+
+    Raises:
+        StudyError: the folder, the runs or the options cannot be used.
+    """
+    from analysis.probes import tables
+    from analysis.probes.jobs import settings_text
+    from analysis.probes.probe_set import ProbeSet, probe_set
+    from bench.cli import use_data_dir
+
+    use_data_dir(options.data_dir)
+    job = _job(options)
+    cells = _cells(options.directory, options.run)
+    device = _device(options.device, world)
+    chosen: dict[int, ProbeSet] = {}  # by workload
+    added: list[dict[str, Any]] = []
+    files: set[Path] = set()
+    todo = done = 0
+    workloads: dict[str, Any] = {}
+    for cell in cells:
+        subject = _subject(cell, options, device, workloads)
+        key = id(subject.workload)
+        if key not in chosen:
+            try:
+                chosen[key] = probe_set(
+                    subject.objective, of=options.of, samples=options.samples, seed=options.seed,
+                    micro_batch=options.micro_batch, rank=ranks.rank, size=ranks.size,
+                )  # fmt: skip
+            except ValueError as error:
+                raise StudyError(str(error)) from error
+        mine = chosen[key]
+        numbers = _snapshots(options.snapshot, job.snapshots(subject), job.lacking(subject), subject.run_id)
+        for number in numbers:
+            todo += 1
+            there = {"snapshot": number, "probe_set": mine.digest, "settings": settings_text(job, mine)}
+            if _agreed(any(tables.has(tables.read(t, subject.folder), **there) for t in job.tables), ranks, world):
+                done += 1
+                continue
+            _say(f"{job.name}: {subject.run_id}, snapshot {number} of {numbers[-1]}", ranks)
+            try:
+                rows = job.look(subject, number, mine, ranks)
+            except ValueError as error:
+                raise StudyError(f"{subject.run_id}, snapshot {number}: {error}") from error
+            if ranks.rank == 0:
+                for table, new in rows.items():
+                    files.add(tables.add(table, new, subject.folder))
+                    added += [{"table": table.name, **row} for row in new]
+    _say("", ranks)
+    if ranks.rank == 0:
+        _print(options, added, files, todo, done)
+    return 0
+
+
+def _job(options: argparse.Namespace) -> Job:
+    from analysis.probes import jobs
+
+    try:
+        if options.probe == "noise":
+            return jobs.NoiseJob(gradient=options.gradient, halves=options.halves)
+    except ValueError as error:
+        raise StudyError(str(error)) from error
+    raise StudyError(f"unknown probe {options.probe!r}")
+
+
+def _cells(directory: Path, wanted: list[str]) -> list[Cell]:
+    """The completed runs of a results folder that the study in it still describes."""
+    from bench.records import load
+    from bench.study import resolve
+
+    file = directory / "study.json"
+    if not file.is_file():
+        raise StudyError(f"not a results folder (no study.json in it): {directory} (make one with: paceline run STUDY)")
+    cells = {cell.run_id: cell for cell in resolve(json.loads(file.read_text()), where=str(file)).cells()}
+    runs = load(directory).runs
+    runs = runs[runs["status"].isin(["completed", "diverged"])]
+    known = [run_id for run_id in runs["run_id"] if run_id in cells]
+    if not known:
+        raise StudyError(f"{directory} holds no completed run of its study.json (run the study first: paceline run)")
+    names = {*known, *(cells[run_id].entry.label for run_id in known)}
+    for name in wanted:
+        if name not in names:
+            raise StudyError(f"--run: {directory} has no run {name!r}{nearest(name, sorted(names))}")
+    return [cells[r] for r in known if not wanted or {r, cells[r].entry.label} & set(wanted)]
+
+
+def _subject(cell: Cell, options: argparse.Namespace, device: torch.device, built: dict[str, Any]) -> Subject:
+    from algorithms.optim import OptimizerSettings
+    from analysis.probes.subject import Subject
+
+    settings = cell.workload.settings.double() if options.float64 else cell.workload.settings
+    key = f"{settings!r} {cell.workers}"
+    if key not in built:
+        try:
+            built[key] = settings.build(device, cell.workers)
+        except ValueError as error:
+            raise StudyError(f"workload {cell.workload.name}: {error}") from error
+    workload = built[key]
+    optimizer = cell.algorithm.optimizer or cell.workload.optimizer or OptimizerSettings(**workload.optimizer)
+    return Subject(
+        run_id=cell.run_id,
+        folder=options.directory / "runs" / cell.run_id,
+        workload=workload,
+        workers=cell.workers,
+        seed=cell.seed,
+        lr=lambda t: optimizer.lr * optimizer.schedule.multiplier(t),
+    )
+
+
+def _snapshots(wanted: str, there: Any, lacking: str, run_id: str) -> list[int]:
+    if not there:
+        raise StudyError(f"{run_id}: {lacking}")
+    if wanted == "all":
+        return list(there)
+    if wanted == "last":
+        return [there[-1]]
+    try:
+        numbers = [int(part) for part in wanted.split(",")]
+    except ValueError as error:
+        raise StudyError(f"--snapshot must be last, all or numbers like 0,5,10: got {wanted!r}") from error
+    for number in numbers:
+        if number not in there:
+            raise StudyError(f"--snapshot: {run_id} has no snapshot {number} (there are {there[0]} to {there[-1]})")
+    return numbers
+
+
+def _device(name: str, world: Any) -> torch.device:
+    import torch
+
+    if world is not None:
+        from bench.run import choose_device
+
+        return choose_device(name, world)[0]
+    if name == "cuda" and not torch.cuda.is_available():
+        raise StudyError("--device cuda: torch sees no GPU here (leave it out, or give --device cpu)")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _agreed(found: bool, ranks: Ranks, world: Any) -> bool:
+    """What rank 0 found, on every rank: a shared file system may show the others something older."""
+    return found if world is None else bool(world.bcast(found, root=0))
+
+
+def _say(text: str, ranks: Ranks) -> None:
+    if ranks.rank == 0 and sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+
+def _print(options: argparse.Namespace, added: list[dict[str, Any]], files: set[Path], todo: int, done: int) -> None:
+    if options.json:
+        print(json.dumps([{k: None if v != v else v for k, v in row.items()} for row in added]))
+        return
+    if added:
+        from analysis.probes.sheet import sheet
+
+        print("\n".join(sheet(options.probe, added)))
+    if done:
+        print(f"{done} of {todo} snapshots had been probed like this before; they are left as they are")
+    for path in sorted(files):
+        print(f"added to: {path}")
