@@ -284,6 +284,13 @@ def test_the_required_bandwidth_gives_the_target(dag: TrainingDag, targets: list
     assert dag.utilization(dag.required(targets)) == pytest.approx(targets, rel=1e-11)
 
 
+def test_newton_ends_on_the_line_that_crosses() -> None:
+    # Many short lines next to each other, one target at a time: stopping at a small step would stop too early.
+    dag = training(equal_layers(parameters=1e11, layers=108, step_time_s=4.925), method="streaming")
+    for target in np.linspace(0.7, 0.99, 60):
+        assert dag.utilization(dag.required(target)) == pytest.approx(target, rel=1e-12)
+
+
 def test_targets_next_to_one() -> None:
     targets = 1 - np.array([1e-3, 1e-6, 1e-9])
     dag = training(equal_layers(parameters=1e9, layers=24, step_time_s=0.099), method="streaming", delay=1)
