@@ -1,4 +1,4 @@
-"""EASGD's theory against exact recursions, against printed values, and against the registered algorithms as they run."""
+"""EASGD's theory against exact recursions, printed values, and the registered algorithms as they run."""
 
 from __future__ import annotations
 
