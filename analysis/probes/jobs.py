@@ -106,15 +106,19 @@ class NoiseJob(Job):
             raise ValueError(f"halves must be at least 1: got {self.halves} (default 8)")
 
     def snapshots(self, subject: Subject) -> Sequence[int]:
+        """Those with every worker's replica."""
         return subject.complete
 
     def lacking(self, subject: Subject) -> str:
+        """No replicas."""
         return NO_REPLICAS
 
     def settings(self) -> Mapping[str, Any]:
+        """The attributes."""
         return asdict(self)
 
     def look(self, subject: Subject, snapshot: int, chosen: ProbeSet, ranks: Ranks) -> Rows:
+        """One row."""
         workload, mine = subject.workload, range(ranks.rank, subject.workers, ranks.size)
         replicas = {j: subject.replica(snapshot, j) for j in mine}
         streams = {j: subject.stream(snapshot, j) for j in mine}
