@@ -18,7 +18,9 @@ complete when `run.parquet` exists. Nothing is ever unpickled.
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,12 +40,25 @@ STATUSES = ("completed", "diverged", "failed", "crashed")
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: its name, arrow type, unit ("" if it has none) and meaning."""
+    """One column of a table.
+
+    Attributes:
+        unit: "" if it has none.
+        repeated: text with few different values, so that frames hold numbers that stand for them (categoricals).
+        newer: files written before there was this column are read, with "unknown" in it.
+    """
 
     name: str
     type: pa.DataType
     unit: str
     meaning: str
+    repeated: bool = False
+    newer: bool = False
+
+    @property
+    def unknown(self) -> Any:
+        """What stands for "not known" in this column."""
+        return {"int32": -1, "int64": -1, "double": math.nan, "string": "", "bool": False}[str(self.type)]
 
 
 @dataclass(frozen=True)
@@ -65,15 +80,26 @@ class Table:
         """Column name -> unit."""
         return {c.name: c.unit for c in self.columns}
 
+    @property
+    def repeated(self) -> list[str]:
+        """Names of the columns of text with few different values."""
+        return [c.name for c in self.columns if c.repeated]
+
+    @property
+    def in_memory(self) -> pa.Schema:
+        """The schema with repeated text as codes."""
+        code = pa.dictionary(pa.int32(), pa.string())
+        return pa.schema([pa.field(c.name, code if c.repeated else c.type) for c in self.columns])
+
 
 _str, _i64, _i32, _f64, _bool = pa.string(), pa.int64(), pa.int32(), pa.float64(), pa.bool_()
 
 EVENTS = Table(
     "events",
     (
-        Column("run_id", _str, "", "the run"),
+        Column("run_id", _str, "", "the run", repeated=True),
         Column("rank", _i32, "", "rank that wrote the row; rank n is the server of a run with n workers"),
-        Column("kind", _str, "", " | ".join(KINDS)),
+        Column("kind", _str, "", " | ".join(KINDS), repeated=True),
         Column("step", _i64, "steps", "the rank's step t (from 1) during which the row was written; 0 on a server"),
         Column("t0_s", _f64, "s", "start, seconds since the common start of the run"),
         Column("t1_s", _f64, "s", "end; equals t0_s for an instant"),
@@ -86,7 +112,7 @@ EVENTS = Table(
             "0 for recv, since its sender counts it",
         ),
         Column("peer", _i32, "", "the other rank of a send, recv, serve or wait; -1 if there is none or any"),
-        Column("label", _str, "", "tag of a message, label of a collective, what a wait waits for"),
+        Column("label", _str, "", "tag of a message, label of a collective, what a wait waits for", repeated=True),
         Column(
             "version_read", _i64, "writes", "version of the replica when the gradient was read; -1 if not a gradient"
         ),
@@ -156,6 +182,8 @@ RUNS = Table(
         Column("study", _str, "", "name of the study"),
         Column("label", _str, "", "the study's label of this algorithm with its settings (default: its name)"),
         Column("algorithm", _str, "", "registry name"),
+        Column("tuning_trials", _i32, "runs", "made to choose its settings, as stated; -1 if not stated", newer=True),
+        Column("tuning_searched", _str, "", "what was varied for that, as stated", newer=True),
         Column("transport", _str, "", "mpi | horovod | simulated"),
         Column("workload", _str, "", "registry name of the workload, with its size where it has one"),
         Column("workers", _i32, "", "number of workers n, server not counted"),
@@ -177,6 +205,9 @@ RUNS = Table(
         Column("samples", _i64, "samples", "of all workers together"),
         Column("nbytes", _i64, "byte", "payload that the algorithm asked to move, all ranks"),
         Column("wire_nbytes", _i64, "byte", "bytes put on the wire, all ranks"),
+        Column(
+            "energy_J", _f64, "J", "drawn by its nodes; NaN if unknown: `energy` in provenance tells why", newer=True
+        ),
         Column("dropped_rows", _i64, "rows", "event rows lost; any number but 0 fails the run"),
         Column("mailbox_depth_max", _i32, "messages", "deepest mailbox of any rank"),
         Column("initial_hash", _str, "", "sha256 of the initial parameters, equal on all ranks"),
@@ -259,27 +290,51 @@ class Results:
         return {name: table.units() for name, table in TABLES.items()}
 
 
-def _read(table: Table, paths: Iterable[Path], skipped: list[str]) -> pd.DataFrame:
-    parts = []
-    for path in paths:
-        try:
-            part = pq.read_table(path)
-            parts.append(part.select(table.schema.names).cast(table.schema))
-        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            skipped.append(f"{path}: {type(error).__name__}: {str(error).splitlines()[0]}")
-    whole = pa.concat_tables(parts) if parts else table.schema.empty_table()
-    frame: pd.DataFrame = whole.to_pandas()
-    for column in table.columns:
-        frame[column.name].attrs.update(unit=column.unit, meaning=column.meaning)
+def unknown_row(table: Table) -> dict[str, Any]:
+    """A row of which nothing is known yet."""
+    return {c.name: c.unknown for c in table.columns}
+
+
+def _read(table: Table, path: Path, skipped: list[str]) -> pa.Table | None:
+    """A file's rows with the table's columns; None, and a line in `skipped`, if it has none that fit."""
+    try:
+        with pq.ParquetFile(path, read_dictionary=table.repeated) as file:
+            part = file.read()
+        for column in table.columns:
+            if column.newer and column.name not in part.column_names:
+                part = part.append_column(column.name, pa.array([column.unknown] * len(part), column.type))
+        return part.select(table.schema.names).cast(table.in_memory)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        skipped.append(f"{path}: {type(error).__name__}: {str(error).splitlines()[0]}")
+        return None
+
+
+def _frame(table: Table, parts: list[pa.Table | None]) -> pd.DataFrame:
+    """The parts as one frame; empties the list, so that a part is freed once it is copied."""
+    whole = pa.concat_tables([table.in_memory.empty_table(), *(part for part in parts if part is not None)])
+    parts.clear()
+    # Column by column, each freed when it is copied: a frame of millions of events is never there twice.
+    frame: pd.DataFrame = whole.unify_dictionaries().to_pandas(split_blocks=True, self_destruct=True)
     frame.attrs["units"] = table.units()
     return frame
+
+
+def _parts(folders: Iterable[Path], pattern: str) -> list[Path]:
+    """The files of a pattern by folder, rank and part, parts in the order in which they were written (2 before 10)."""
+    numbers = re.compile(r"\d+")
+    return [
+        path
+        for folder in folders
+        for path in sorted(folder.glob(pattern), key=lambda p: [int(n) for n in numbers.findall(p.name)])
+    ]
 
 
 def load(*directories: str | os.PathLike[str]) -> Results:
     """Read results folders into pandas frames.
 
     Only complete runs (those with a whole `run.parquet`) contribute events, snapshots and held-out rows. Files that
-    cannot be read are named in `skipped`, never silently ignored.
+    cannot be read are named in `skipped`, never silently ignored. Text of events is categorical (`Column.repeated`);
+    group by it with `observed=True`.
 
     Args:
         directories: folders written by `paceline run`.
@@ -296,18 +351,37 @@ def load(*directories: str | os.PathLike[str]) -> Results:
                 f"not a results folder (no runs/ in it): {root} (make one with: paceline run STUDY --out {root})"
             )
         run_files += sorted((root / "runs").glob("*/run.parquet"))
-    whole: list[Path] = []
-    for path in run_files:
-        before = len(skipped)
-        _read(RUNS, [path], skipped)
-        if len(skipped) == before:
-            whole.append(path)
-    folders = [path.parent for path in whole]
+    rows = [_read(RUNS, path, skipped) for path in run_files]
+    folders = [path.parent for path, row in zip(run_files, rows, strict=True) if row is not None]
+
+    def read(table: Table, pattern: str) -> pd.DataFrame:
+        return _frame(table, [_read(table, path, skipped) for path in _parts(folders, pattern)])
+
     return Results(
-        runs=_read(RUNS, whole, skipped),
-        events=_read(EVENTS, (p for f in folders for p in sorted(f.glob("events-*.parquet"))), skipped),
-        snapshots=_read(SNAPSHOTS, (p for f in folders for p in sorted(f.glob("snapshots-*.parquet"))), skipped),
-        heldout=_read(HELDOUT, (p for f in folders for p in sorted(f.glob("heldout.parquet"))), skipped),
-        shares=_read(SHARES, (p for f in folders for p in sorted(f.glob("shares.parquet"))), skipped),
+        runs=_frame(RUNS, rows),
+        events=read(EVENTS, "events-*.parquet"),
+        snapshots=read(SNAPSHOTS, "snapshots-*.parquet"),
+        heldout=read(HELDOUT, "heldout.parquet"),
+        shares=read(SHARES, "shares.parquet"),
         skipped=skipped,
+    )
+
+
+def join(parts: Sequence[Results]) -> Results:
+    """Several results as one; text stays categorical."""
+
+    def joined(table: Table) -> pd.DataFrame:
+        frames: list[pd.DataFrame] = [getattr(part, table.name) for part in parts]
+        for name in table.repeated if len(frames) > 1 else ():
+            known = list(dict.fromkeys(value for frame in frames for value in frame[name].cat.categories))
+            frames = [frame.assign(**{name: frame[name].cat.set_categories(known)}) for frame in frames]
+        return pd.concat(frames, ignore_index=True)
+
+    return Results(
+        runs=joined(RUNS),
+        events=joined(EVENTS),
+        snapshots=joined(SNAPSHOTS),
+        heldout=joined(HELDOUT),
+        shares=joined(SHARES),
+        skipped=[line for part in parts for line in part.skipped],
     )

@@ -31,9 +31,7 @@ def main(argv: list[str]) -> int:
 
     import json
 
-    import pandas as pd
-
-    from bench.records import Results, load, write_atomic
+    from bench.records import Results, join, load, write_atomic
     from reports.build import build
 
     parts: list[Results] = []
@@ -49,8 +47,10 @@ def main(argv: list[str]) -> int:
         again = [run_id for run_id in part.runs["run_id"] if run_id in seen]
         problems += [f"{run_id}: is in {seen[run_id]} and in {name}; the one in {name} is left out" for run_id in again]
         seen.update({run_id: name for run_id in part.runs["run_id"] if run_id not in seen})
-        frames = (part.runs, part.events, part.snapshots, part.heldout, part.shares)
-        parts.append(Results(*(f[~f["run_id"].isin(again)] for f in frames), skipped=part.skipped))
+        if again:
+            frames = (part.runs, part.events, part.snapshots, part.heldout, part.shares)
+            part = Results(*(f[~f["run_id"].isin(again)] for f in frames), skipped=part.skipped)
+        parts.append(part)
         problems += [
             f"{run.parent.name}/{run.name}: not finished (no run.parquet): still running, or killed"
             for run in sorted(Path(name, "runs").iterdir())
@@ -61,13 +61,7 @@ def main(argv: list[str]) -> int:
             studies[name] = json.loads(study.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             problems.append(f"{study}: {type(error).__name__}: {str(error).splitlines()[0]}")
-    results = Results(
-        *(
-            pd.concat([getattr(part, table) for part in parts], ignore_index=True)
-            for table in ("runs", "events", "snapshots", "heldout", "shares")
-        ),
-        skipped=[line for part in parts for line in part.skipped],
-    )
+    results = join(parts)
     if results.runs.empty:
         more = (
             f"; {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "") if problems else ""

@@ -27,7 +27,9 @@ from bench.records import (
     SNAPSHOTS,
     TABLES,
     Table,
+    join,
     load,
+    unknown_row,
     write_atomic,
     write_rows,
     write_table,
@@ -166,6 +168,62 @@ def test_a_file_of_another_schema_is_named_and_skipped(tmp_path: Path) -> None:
         str(folder / name) for name in ("events-r7-p0.parquet", "snapshots-r7.parquet")
     )
     assert len(results.events) == 2 and len(results.snapshots) == 1
+
+
+def test_a_folder_from_before_a_column_was_added_still_loads(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "old")
+    newer = {c.name for c in RUNS.columns if c.newer}
+    assert newer >= {"energy_J", "tuning_trials", "tuning_searched"}
+    before = pq.read_table(folder / "run.parquet").drop_columns(sorted(newer))
+    pq.write_table(before, folder / "run.parquet")
+    write_run(tmp_path, "today")
+    results = load(tmp_path)
+    assert results.skipped == [] and len(results.events) == 4
+    old, today = (results.runs.set_index("run_id").loc[name] for name in ("old", "today"))
+    assert math.isnan(old["energy_J"]) and (old["tuning_trials"], old["tuning_searched"]) == (-1, "")
+    assert (today["energy_J"], today["tuning_trials"]) == (EXAMPLES["double"], EXAMPLES["int32"])
+    pq.write_table(before.drop_columns(["seed"]), folder / "run.parquet")  # never was a folder without a seed
+    (reason,) = load(tmp_path).skipped
+    assert "seed" in reason
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=list(TABLES))
+def test_a_row_of_which_nothing_is_known_can_be_written(table: Table, tmp_path: Path) -> None:
+    write_rows(table, [unknown_row(table)], tmp_path / "t.parquet")
+    (row,) = pq.read_table(tmp_path / "t.parquet").to_pylist()
+    assert {name: value for name, value in row.items() if value == value} == {
+        name: value for name, value in unknown_row(table).items() if value == value
+    }
+
+
+def test_parts_come_in_the_order_in_which_they_were_written(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "long")
+    for part in range(1, 12):
+        write_rows(
+            EVENTS, [example_row(EVENTS, run_id="long", rank=0, step=part)], folder / f"events-r0-p{part}.parquet"
+        )
+    events = load(tmp_path).events
+    assert events["rank"].tolist() == [0] * 12 + [1]
+    assert events["step"].tolist()[1:12] == list(range(1, 12))
+
+
+def test_text_of_events_is_kept_as_codes_and_frames_can_be_written_to(tmp_path: Path) -> None:
+    write_run(tmp_path, "one")
+    events = load(tmp_path).events
+    assert {name for name in events if events[name].dtype == "category"} == set(EVENTS.repeated)
+    events.loc[0, "loss"] = 3.0
+    events["step"] += 1
+    assert events["loss"].tolist() == [3.0, EXAMPLES["double"]]
+
+
+def test_joined_results_are_what_one_load_gives(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "one")
+    write_run(tmp_path / "b", "two")
+    (tmp_path / "b" / "runs" / "two" / "heldout.parquet").write_bytes(b"torn")
+    together, joined = load(tmp_path / "a", tmp_path / "b"), join([load(tmp_path / "a"), load(tmp_path / "b")])
+    for name in TABLES:
+        pd.testing.assert_frame_equal(getattr(joined, name), getattr(together, name))
+    assert joined.skipped == together.skipped and len(joined.skipped) == 1
 
 
 def test_leavings_of_a_killed_writer_are_not_read(tmp_path: Path) -> None:
