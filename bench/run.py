@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,13 +20,13 @@ from torch import Tensor
 
 from algorithms.interface import Algorithm
 from algorithms.optim import OptimizerSettings
-from bench import provenance
+from bench import energy, provenance
 from bench.budget import Budget
 from bench.clock import WallClock
 from bench.evaluate import Group, OneProcess, evaluate
 from bench.events import Recorder
 from bench.kernel import Kernel
-from bench.records import RUNS, SHARES, write_rows
+from bench.records import RUNS, SHARES, unknown_row, write_rows
 from bench.sanity import RankFacts, Verdict, judge
 from bench.settings import plain
 from bench.simulate import Simulation
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 MODELLED = {"paths": {"point-to-point": "modelled", "collectives": "modelled"}}
 """How bytes travel in the simulator."""
+
+VIRTUAL = energy.Reading(unknown="simulated: nothing was drawn in virtual time")
 
 Progress = Callable[[int, float, Tensor], None]
 """Told (step, seconds since the start, last loss) after each step of worker 0."""
@@ -90,7 +93,7 @@ def _simulated(cell: Cell, folder: Path, started: float, progress: Progress | No
         on_step=progress,
     )
     simulation.run(cell.workload.budget)
-    return finish(cell, workload, simulation.handles, OneProcess(), folder, Clocks(), started, "cpu", MODELLED)
+    return finish(cell, workload, simulation.handles, OneProcess(), folder, Clocks(), started, "cpu", MODELLED, VIRTUAL)
 
 
 def _measured(cell: Cell, folder: Path, started: float, world: MPI.Comm, progress: Progress | None) -> Verdict | None:
@@ -117,10 +120,15 @@ def _measured(cell: Cell, folder: Path, started: float, world: MPI.Comm, progres
     warm_up(workload, handle, cell, transport)
     transport.warm_up(workload.parameters, workload.dtype)
     fail = _end_of_all(folder, world)
+    meter = _meter(world, device)
+    if meter is not None:
+        meter.start()
     clocks = run_segment(cell.algorithm, cell.workload.budget, handle, transport, world, cell.timeout_s, fail)
+    nodes = world.allgather(None if meter is None else meter.stop())
+    drawn = energy.together(node for node in nodes if node is not None)
     group = mpi_world.MPIGroup(world, cell.workers)
     extra = {"mpi": mpi_world.library(), "mpi_thread_multiple": mpi_world.thread_multiple(), **transport.facts()}
-    verdict = finish(cell, workload, [handle], group, folder, clocks, started, device_text, extra)
+    verdict = finish(cell, workload, [handle], group, folder, clocks, started, device_text, extra, drawn)
     transport.close()
     return verdict
 
@@ -226,6 +234,19 @@ def choose_device(wanted: str, world: MPI.Comm) -> tuple[torch.device, str]:
     return device, f"{count} x {name}" + (f", each shared by up to {sharing} ranks" if sharing > 1 else "")
 
 
+def _meter(world: MPI.Comm, device: torch.device) -> energy.Meter | None:
+    """On the first rank of each node the meter of the whole node; None on the others."""
+    from bench.transports.mpi_world import local_rank
+
+    host, gpu = socket.gethostname(), ""
+    if device.type == "cuda":
+        gpu = str(torch.cuda.get_device_properties(device).uuid)
+    neighbours = world.allgather((host, gpu))
+    if local_rank(world)[0] > 0:
+        return None
+    return energy.Meter(host, sorted({uuid for where, uuid in neighbours if where == host and uuid}))
+
+
 def finish(
     cell: Cell,
     workload: Workload,
@@ -236,6 +257,7 @@ def finish(
     started: float,
     device: str,
     extra: dict[str, Any],
+    drawn: energy.Reading,
 ) -> Verdict | None:
     """Evaluate, check and write everything; the run's row last, since it marks the run as complete."""
     facts = [_facts(handle) for handle in handles]
@@ -277,6 +299,7 @@ def finish(
         "device": device,
         "clock_offset_s": clocks.offset_s,
         "clock_error_s": clocks.error_s,
+        "energy_J": drawn.total_J,
         "workload_facts": json.dumps(dict(workload.facts)),
         "settings": json.dumps(
             {
@@ -285,7 +308,7 @@ def finish(
                 "optimizer": plain(cell.algorithm.optimizer or default_optimizer(cell, workload)),
             }
         ),
-        "provenance": json.dumps({**provenance.common(), **extra, "ranks": places}),
+        "provenance": json.dumps({**provenance.common(), **extra, "energy": drawn.facts(), "ranks": places}),
     }
     _write_shares(cell, workload, folder)
     write_rows(RUNS, [row], folder / "run.parquet")
@@ -310,15 +333,16 @@ def _write_shares(cell: Cell, workload: Workload, folder: Path) -> None:
 def blank_row(cell: Cell) -> dict[str, Any]:
     """The run's row as far as it is known without running; the rest is unknown."""
     budget = cell.workload.budget
-    unknown: dict[str, Any] = {"int32": -1, "int64": -1, "double": math.nan, "string": "", "bool": False}
-    row = {c.name: unknown[str(c.type)] for c in RUNS.columns}
+    tuning = cell.entry.tuning
     limit = {} if cell.rate_Gbit_per_s is None else {"rate_Gbit_per_s": cell.rate_Gbit_per_s}
     model = {"network": plain(cell.network), "compute": plain(cell.workload.compute)}
-    return row | {
+    return unknown_row(RUNS) | {
         "run_id": cell.run_id,
         "study": cell.study,
         "label": cell.entry.label,
         "algorithm": cell.algorithm.name,
+        "tuning_trials": -1 if tuning is None else tuning.trials,
+        "tuning_searched": "" if tuning is None else tuning.searched,
         "transport": cell.transport,
         "workload": cell.workload.name,
         "workers": cell.workers,

@@ -15,8 +15,9 @@ A study is a TOML file::
                                  # may; "my_model.py:my_net" is one of your own
 
     [[algorithm]]
-    name = "easgd"               # its own settings stand here too; label, transports and workloads may
+    name = "easgd"               # its own settings stand here too; label, transports, workloads and tuning may
     period = 4
+    tuning = { trials = 12, searched = "lr in 0.01..1" }   # what was spent on choosing the settings
 """
 
 from __future__ import annotations
@@ -124,13 +125,36 @@ class WorkloadEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """What was spent on choosing an algorithm's settings, as the user states it; it stands beside the results.
+
+    It changes no result, so it is no part of a run's id: change it before the runs are made.
+    """
+
+    trials: int  # runs made to choose the settings; 0: taken as they are, from a paper or the defaults
+    searched: str = ""  # what was varied, in words, such as "lr in 0.01..1, period in 1, 4, 16"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.trials < 1 << 31:
+            raise ValueError(f"trials must lie in 0..2^31-1: got {self.trials} (0 if nothing was tried)")
+        if self.searched and not self.trials:
+            raise ValueError(
+                f"searched says {show(self.searched)}, but trials is 0: say how many runs were made for it"
+            )
+        if len(self.searched) > 500 or not all(c.isprintable() for c in self.searched):
+            raise ValueError(f"searched must be one line of at most 500 characters: got {show(self.searched)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class AlgorithmEntry:
-    """One `[[algorithm]]`: the algorithm, its label, and where it runs (empty: everywhere)."""
+    """One `[[algorithm]]`: the algorithm, its label, where it runs (empty: everywhere), and how it was tuned (None: not
+    stated)."""
 
     algorithm: Algorithm
     label: str
     transports: tuple[Transport, ...]
     workloads: tuple[str, ...]
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,12 +358,18 @@ def _algorithm(
     for workload in chosen:
         if workload not in known:
             raise StudyError(f"{where}.workloads: the study has no workload {workload!r}{nearest(workload, known)}")
+    tuning = entry.pop("tuning", None)
     try:
         cls = algorithm_class(name)
     except ImportError as error:
         raise StudyError(f"{where}: algorithm {name!r}: {error}") from error
-    algorithm = build(cls, entry, f"{where} ({name})")
-    return AlgorithmEntry(algorithm=algorithm, label=label, transports=transports, workloads=chosen)
+    return AlgorithmEntry(
+        algorithm=build(cls, entry, f"{where} ({name})"),
+        label=label,
+        transports=transports,
+        workloads=chosen,
+        tuning=None if tuning is None else build(Tuning, tuning, f"{where}.tuning"),
+    )
 
 
 def _name(entry: dict[str, Any], known: Any, what: str, where: str) -> str:

@@ -315,3 +315,42 @@ def test_the_same_label_on_another_workload_is_another_run() -> None:
     ]
     assert not runs[0] & runs[1]
     assert all(".mine-" in run for run in runs[0] | runs[1])
+
+
+# -- what was spent on tuning ------------------------------------------------------------------------------------------
+
+
+def tuned(**tuning: Any) -> Study:
+    return resolve(changed(table(), algorithm=[{"name": "easgd", "tuning": tuning}]))
+
+
+def changed(raw: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**raw, **changes}
+
+
+def test_tuning_stands_in_the_runs_row_and_changes_no_id() -> None:
+    stated, silent = (
+        tuned(trials=12, searched="lr in 0.01..1"),
+        resolve(changed(table(), algorithm=[{"name": "easgd"}])),
+    )
+    assert ids(stated) == ids(silent)
+    for study, expected in ((stated, (12, "lr in 0.01..1")), (silent, (-1, ""))):
+        row = blank_row(next(study.cells()))
+        assert (row["tuning_trials"], row["tuning_searched"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("tuning", "said"),
+    [
+        ({}, "missing key 'trials'"),
+        ({"trials": -1}, "trials must lie in 0"),
+        ({"trials": 1.5}, "expected a whole number"),
+        ({"trials": 0, "searched": "lr"}, "trials is 0"),
+        ({"trials": 2, "searched": "two\nlines"}, "one line"),
+        ({"trails": 2}, "did you mean 'trials'"),
+    ],
+)
+def test_tuning_that_cannot_be_is_refused_in_one_line(tuning: dict[str, Any], said: str) -> None:
+    with pytest.raises(StudyError, match=said) as error:
+        tuned(**tuning)
+    assert "algorithm[0].tuning" in str(error.value) and "\n" not in str(error.value)
