@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from analysis.probes.subject import Subject
     from bench.study import Cell
 
-DEFAULT_SAMPLES = {"hessian": 512, "landscape": 512, "noise": None}
+DEFAULT_SAMPLES = {"hessian": 512, "landscape": 256, "noise": None}
 DEFAULT_SNAPSHOTS = {"hessian": "last", "landscape": "last", "noise": "all"}
 
 
@@ -40,9 +40,14 @@ def parser() -> argparse.ArgumentParser:
     hessian.add_argument("--steps", type=int, default=30, metavar="K", help="Lanczos steps for the density")
     hessian.add_argument("--tolerance", type=float, default=1e-3, help="of eigenvalues, relative (default 1e-3)")
     landscape = _kind(kinds, "landscape", "the loss around the model and between the workers; sharpness")
-    landscape.add_argument("--points", type=int, default=21, metavar="K", help="along each direction (default 21)")
+    landscape.add_argument(
+        "--parts", default="plane,line,workers,sharpness", help="which of them, with commas (default all)"
+    )
+    landscape.add_argument("--points", type=int, default=15, metavar="K", help="along each direction (default 15)")
     landscape.add_argument("--span", type=float, default=1.0, help="how far, in lengths of the filters (default 1)")
-    landscape.add_argument("--epsilon", type=float, default=0.05, help="radius of the ball for sharpness (default .05)")
+    landscape.add_argument(
+        "--epsilon", type=float, default=0.01, help="radius for sharpness, in lengths of the model (default 0.01)"
+    )
     noise = _kind(kinds, "noise", "effective learning rate and gradient noise of decentralised SGD")
     noise.add_argument(
         "--gradient",
@@ -140,6 +145,7 @@ def run(options: argparse.Namespace, ranks: Ranks, world: Any) -> int:
     workloads: dict[str, Any] = {}
     for cell in cells:
         subject = _subject(cell, options, device, workloads)
+        _check_tables(subject.folder)
         key = id(subject.workload)
         if key not in chosen:
             try:
@@ -153,8 +159,8 @@ def run(options: argparse.Namespace, ranks: Ranks, world: Any) -> int:
         numbers = _snapshots(options.snapshot, job.snapshots(subject), job.lacking(subject), subject.run_id)
         for number in numbers:
             todo += 1
-            there = {"snapshot": number, "probe_set": mine.digest, "settings": settings_text(job, mine)}
-            if _agreed(any(tables.has(tables.read(t, subject.folder), **there) for t in job.tables), ranks, world):
+            call = (subject.folder, number, mine.digest, settings_text(job, mine))
+            if _agreed(tables.is_done(*call), world):
                 done += 1
                 continue
             _say(f"{job.name}: {subject.run_id}, snapshot {number} of {numbers[-1]}", ranks)
@@ -166,6 +172,7 @@ def run(options: argparse.Namespace, ranks: Ranks, world: Any) -> int:
                 for table, new in rows.items():
                     files.add(tables.add(table, new, subject.folder))
                     added += [{"table": table.name, **row} for row in new]
+                tables.mark_done(*call)
     _say("", ranks)
     if ranks.rank == 0:
         _print(options, added, files, todo, done)
@@ -178,6 +185,11 @@ def _job(options: argparse.Namespace) -> Job:
     try:
         if options.probe == "noise":
             return jobs.NoiseJob(gradient=options.gradient, halves=options.halves)
+        if options.probe == "landscape":
+            parts = tuple(options.parts.split(","))
+            return jobs.LandscapeJob(
+                parts=parts, points=options.points, span=options.span, epsilon=options.epsilon, seed=options.seed
+            )
     except ValueError as error:
         raise StudyError(str(error)) from error
     raise StudyError(f"unknown probe {options.probe!r}")
@@ -256,7 +268,18 @@ def _device(name: str, world: Any) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _agreed(found: bool, ranks: Ranks, world: Any) -> bool:
+def _check_tables(folder: Path) -> None:
+    """Find out before anything is computed that a table cannot be added to."""
+    from analysis.probes import tables
+
+    for table in tables.TABLES.values():
+        try:
+            tables.read(table, folder)
+        except ValueError as error:
+            raise StudyError(str(error)) from error
+
+
+def _agreed(found: bool, world: Any) -> bool:
     """What rank 0 found, on every rank: a shared file system may show the others something older."""
     return found if world is None else bool(world.bcast(found, root=0))
 

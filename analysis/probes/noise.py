@@ -19,10 +19,8 @@ import torch
 from torch import Tensor
 
 from analysis.effective_rate import EffectiveRate, Vector, effective_rate
-from analysis.probes.probe_set import Batches, Sum, alone
-from bench.workloads.base import Batches as Stream
-from bench.workloads.base import Workload
-from bench.workloads.objective import Objective
+from analysis.probes.probe_set import Sum, alone
+from bench.workloads.base import Batches, Workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,37 +42,8 @@ class Noise:
     diversity: float
 
 
-def mean_gradient(objective: Objective, x: Tensor, batches: Batches, samples: int, total: Sum = alone) -> Tensor:
-    """Gradient [P] at x of the mean loss over the samples of all ranks, in evaluation mode (float64, on the host).
-
-    Args:
-        objective: to differentiate.
-        x: [P].
-        batches: this rank's micro-batches.
-        samples: N over all ranks.
-        total: sums over them.
-
-    Example:
-        >>> from analysis.probes.probe_set import probe_set
-        >>> from bench.workloads.quadratic import Quadratic
-        >>> workload = Quadratic().build(torch.device("cpu"), 1)
-        >>> chosen = probe_set(workload.objective(), samples=None)
-        >>> g = mean_gradient(workload.objective(), workload.minimiser + 1, chosen.batches, chosen.samples)
-        >>> bool(torch.allclose(g, workload.eigenvalues))
-        True
-    """
-    whole = torch.zeros(objective.parameters, dtype=torch.float64)
-    with objective.at(x):
-        for inputs, targets in batches:
-            at = x.detach().requires_grad_(True)
-            loss = objective.loss(objective.logits(at, inputs), targets)
-            (g,) = torch.autograd.grad(loss, at)
-            whole += g.cpu().double() * (len(targets) / samples)
-    return total(whole)
-
-
 def overall_halves(
-    workload: Workload, x: Tensor, streams: Mapping[int, Stream], workers: int, each: int, total: Sum = alone
+    workload: Workload, x: Tensor, streams: Mapping[int, Batches], workers: int, each: int, total: Sum = alone
 ) -> tuple[Tensor, Tensor]:
     """Two estimates [P] of the overall gradient at x from disjoint mini-batches, as training sees them (float64).
 
@@ -114,7 +83,8 @@ def noise(
         replicas: worker -> w_j [P], for this rank's workers.
         batches: worker -> its mini-batch of the step.
         mean: w_a [P].
-        overall: (g,) of the whole training set (`mean_gradient`), or (g1, g2) of disjoint parts (`overall_halves`).
+        overall: (g,) of the whole training set (`mean_loss_and_gradient`), or (g1, g2) of disjoint parts
+            (`overall_halves`).
         workers: n over all ranks.
         lr: a, the step's learning rate.
         total: sums over ranks.

@@ -17,7 +17,46 @@ NOISE_LEGEND = (
 
 def sheet(probe: str, rows: Sequence[Row]) -> list[str]:
     """What a probe found, one line per snapshot and model."""
-    return {"noise": _noise}[probe](rows)
+    return {"noise": _noise, "landscape": _landscape}[probe](rows)
+
+
+LANDSCAPE_LEGEND = (
+    "sharpness: how much worse the loss gets within the ball (a lower bound); adaptive: in the model's own scale; "
+    "index: curvature [1 / learning rate]; averaging: mean loss of the workers minus that of their mean; barrier: the "
+    "highest between two workers; plane: lowest and highest loss on it"
+)
+
+
+def _landscape(rows: Sequence[Row]) -> list[str]:
+    table = pd.DataFrame(rows)
+    lines = []
+    for (run_id, snapshot), group in table.groupby(["run_id", "snapshot"], sort=False):
+        of = {name: part for name, part in group.groupby("table")}
+        line = {"run": run_id, "snapshot": snapshot, "t [s]": f"{group['t_s'].iloc[0]:.3g}"}
+        numbers = of.get("probe-curvature")
+        values = {} if numbers is None else dict(zip(numbers["quantity"], numbers["value"], strict=True))
+        for name, title in SHARPNESS.items():
+            line[title] = f"{values[name]:.3g}" if name in values else "-"
+        workers = of.get("probe-workers")
+        if workers is not None:
+            mean = workers[workers["b"] == "mean"]
+            line["averaging"] = f"{(mean['loss_a'] - mean['loss_b']).mean():.3g}"
+            line["barrier"] = f"{workers[workers['b'] != 'mean']['barrier'].max():.3g}"
+        places = of.get("probe-landscape")
+        if places is not None and len(plane := places[places["curve"] == "plane"]):
+            line["plane"] = f"{plane['loss'].min():.3g} .. {plane['loss'].max():.3g}"
+        lines.append(line)
+    return [*_lines(pd.DataFrame(lines).fillna("-")), LANDSCAPE_LEGEND]
+
+
+SHARPNESS = {
+    "loss": "loss",
+    "sharpness": "sharpness",
+    "adaptive_sharpness": "adaptive",
+    "expected_sharpness": "expected",
+    "landscape_index": "index",
+}
+"""Quantity -> title of its column."""
 
 
 def _noise(rows: Sequence[Row]) -> list[str]:

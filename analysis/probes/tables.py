@@ -5,6 +5,7 @@
     DIR/runs/RUN_ID/probe-landscape.parquet   losses around and between models (see LANDSCAPE)
     DIR/runs/RUN_ID/probe-workers.parquet     workers against each other and against their mean (see WORKERS)
     DIR/runs/RUN_ID/probe-noise.parquet       effective learning rate and gradient noise (see NOISE)
+    DIR/runs/RUN_ID/probes.json               what has been probed to the end, so that it is not done again
 
 Every row says which samples it was measured on and with which settings, so that a probe with the same ones is not
 repeated, and one with others stands beside it.
@@ -12,6 +13,7 @@ repeated, and one with others stands beside it.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.records import Column, Table, write_rows
+from bench.records import Column, Table, write_atomic, write_rows
 
 _str, _i64, _i32, _f64 = pa.string(), pa.int64(), pa.int32(), pa.float64()
 
@@ -124,6 +126,8 @@ NOISE = Table(
 
 TABLES: Mapping[str, Table] = {t.name: t for t in (NUMBERS, DENSITY, LANDSCAPE, WORKERS, NOISE)}
 
+DONE = "probes.json"
+
 KEY = ("snapshot", "samples", "of", "probe_set", "settings")
 """What tells one call of a probe from another; `model` too, where the table has it."""
 
@@ -151,12 +155,23 @@ def read(table: Table, folder: Path) -> pd.DataFrame:
     return frame
 
 
-def has(rows: pd.DataFrame, **key: Any) -> bool:
-    """Whether there is a row with these values."""
-    found = pd.Series(True, index=rows.index)
-    for name, value in key.items():
-        found &= rows[name] == value
-    return bool(found.any())
+def is_done(folder: Path, snapshot: int, samples: str, settings: str) -> bool:
+    """Whether a run's snapshot has been probed on these samples (their hash) with these settings, to the end."""
+    return [snapshot, samples, settings] in _done(folder)
+
+
+def mark_done(folder: Path, snapshot: int, samples: str, settings: str) -> None:
+    """Remember that it has; call it when all tables are written."""
+    entries = [*_done(folder), [snapshot, samples, settings]]
+    write_atomic(folder / DONE, (json.dumps(entries, indent=1) + "\n").encode())
+
+
+def _done(folder: Path) -> list[list[Any]]:
+    try:
+        entries = json.loads((folder / DONE).read_text())
+    except (OSError, ValueError):
+        return []  # then it is probed again
+    return entries if isinstance(entries, list) else []
 
 
 def add(table: Table, rows: Sequence[Mapping[str, Any]], folder: Path) -> Path:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.probes.noise import Noise, mean_gradient, noise, overall_halves
+from analysis.probes.loss import mean_loss_and_gradient
+from analysis.probes.noise import Noise, noise, overall_halves
 from analysis.probes.probe_set import probe_set
 from bench.budget import Budget
 from bench.check import quadratic, replicas, simulate
@@ -22,7 +23,7 @@ WORKERS = 4
 def whole_gradient(workload: Workload, x: Tensor) -> Tensor:
     objective = workload.objective()
     chosen = probe_set(objective, samples=None, micro_batch=500)
-    return mean_gradient(objective, x, chosen.batches, chosen.samples)
+    return mean_loss_and_gradient(objective, x, chosen.batches, chosen.samples)[1]
 
 
 def probe(workload: Workload, stands: Tensor, **options: object) -> Noise:
@@ -119,7 +120,7 @@ def test_ranks_that_share_the_workers_find_the_same(ranks: int) -> None:
         workload = digits()
         objective, mine = workload.objective(), range(rank, WORKERS, ranks)
         chosen = probe_set(objective, samples=None, micro_batch=200, rank=rank, size=ranks)
-        g = mean_gradient(objective, stands.mean(0), chosen.batches, chosen.samples, total)
+        _, g = mean_loss_and_gradient(objective, stands.mean(0), chosen.batches, chosen.samples, total)
         own: Mapping[int, Tensor] = {j: stands[j] for j in mine}
         return noise(
             workload, own, {j: batches[j] for j in mine}, stands.mean(0), [g], workers=WORKERS, lr=0.1, total=total
