@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from algorithms.topology import Topology
     from analysis.theory.traffic import Counts, Steps
 
-MOST_STEPS = 200_000  # of all workers together, in a run that counts bytes: some 20 s
-RUN_PARAMETERS = 1 << 20  # of all workers together, in such a run
+MOST_STEPS = 100_000  # of all workers together, in a run that counts bytes: some 20 s
+MOST_EVENTS = 1 << 25  # room for those of all ranks
+RUN_PARAMETERS = 1 << 18  # of all workers together, in such a run
 
 
 def main(argv: list[str]) -> int:
@@ -134,26 +135,14 @@ def _mixing(graph: Topology, workers: int, weights: str, t: int, seed: int) -> N
 def traffic(*, algorithm: str, parameters: int, workers: int, layers: int, settings: list[str] | None = None) -> Answer:
     """What an algorithm puts on the network."""
     from algorithms.formula import evaluate
-    from analysis.theory.traffic import carried, loads
+    from analysis.theory.traffic import loads
     from bench.describe import find
 
     if parameters < 1 or layers < 1:
         raise ValueError(f"parameters and layers must be at least 1: got {parameters} and {layers}")
     chosen = build(find(algorithm), parse_set(settings or [], "period=4"), f"--set ({algorithm})")
     chosen.validate(workers)
-    steps = _steps(chosen)
-    if workers * steps.total > MOST_STEPS:
-        raise ValueError(
-            f"counting takes {steps.total} steps of {workers} workers: at most {MOST_STEPS} in all are simulated "
-            "(ask for fewer workers, or a shorter period)"
-        )
-    small, large = _layer_sizes(workers, layers)
-    found = carried(
-        _count(chosen, workers, layers, small, steps),
-        _count(chosen, workers, layers, large, steps),
-        (layers * small, layers * large),
-        parameters,
-    )
+    found, steps = counted(chosen, parameters=parameters, workers=workers, layers=layers)
     nbytes, formula = 4.0 * parameters, chosen.bytes_per_step
     payload = evaluate(formula, chosen, workers, nbytes) if formula else None
     worker, server = loads(found, steps, payload)
@@ -161,7 +150,7 @@ def traffic(*, algorithm: str, parameters: int, workers: int, layers: int, setti
     busiest = None if server is None else {"bytes_per_step": server.average, "burst_bytes": round(server.burst)}
     lines = [
         ("bytes_per_step", shown_bytes(worker.average), "of a worker, on average"),
-        ("burst_bytes", shown_bytes(worker.burst), "of a worker, the most in one step"),
+        ("burst_bytes", shown_bytes(worker.burst), "of a worker, the most in the time of a step"),
     ]
     if server is not None:
         lines += [
@@ -191,12 +180,25 @@ def _one_of(servers: int) -> str:
     return "the server" if servers == 1 else f"the busiest of {servers} servers"
 
 
-def _steps(algorithm: Algorithm) -> Steps:
-    """How long to count, from the settings that say how often something happens."""
-    from analysis.theory.traffic import steps_to_count
+def counted(algorithm: Algorithm, *, parameters: float, workers: int, layers: int) -> tuple[Counts, Steps]:
+    """The bytes of a model of this size by rank and step, and which steps make up whole periods.
 
+    Raises:
+        ValueError: so much would have to be simulated that it takes too long.
+    """
+    from analysis.theory.traffic import carried, steps_to_count
+
+    # How long to count: from the settings that say how often something happens.
     named = {name: getattr(algorithm, name, None) for name in ("period", "upper_period", "start")}
-    return steps_to_count(**{name: value for name, value in named.items() if isinstance(value, int)})
+    steps = steps_to_count(**{name: value for name, value in named.items() if isinstance(value, int)})
+    if workers * steps.total > MOST_STEPS:
+        raise ValueError(
+            f"counting takes {steps.total} steps of {workers} workers: at most {MOST_STEPS} in all are simulated "
+            "(ask for fewer workers, or a shorter period)"
+        )
+    small, large = _layer_sizes(workers, layers)
+    one, two = (_count(algorithm, workers, layers, size, steps) for size in (small, large))
+    return carried(one, two, (layers * small, layers * large), parameters), steps
 
 
 def _layer_sizes(workers: int, layers: int) -> tuple[int, int]:
@@ -228,6 +230,7 @@ def _count(algorithm: Algorithm, n: int, layers: int, layer_size: int, steps: St
         optimizer=OptimizerSettings(name="sgd", lr=0.1),
         compute=Compute(gradient_s=1.0),
         network=Network(latency_s=0.0, bandwidth_Gbit_per_s=math.inf),
+        event_capacity=min(1 << 17, MOST_EVENTS // n),
     )
     budget = Budget(steps=steps.total) if algorithm.lockstep else Budget(seconds=steps.total - 0.5)
     simulation.run(budget)
@@ -235,6 +238,6 @@ def _count(algorithm: Algorithm, n: int, layers: int, layer_size: int, steps: St
         raise ValueError(
             f"counting would take more memory than is set aside: {dropped} events too many (fewer workers)"
         )
-    rows = [(h.rank, r[0], r[1], r[2], r[4], r[6]) for h in simulation.handles for r in h.recorder.rows()]
-    events = pd.DataFrame(rows, columns=["rank", "kind", "step", "t0_s", "nbytes", "peer"])
+    rows = [(h.rank, r[0], r[2], r[4], r[6]) for h in simulation.handles for r in h.recorder.rows()]
+    events = pd.DataFrame(rows, columns=["rank", "kind", "t0_s", "nbytes", "peer"])
     return counts(events, workers=n, servers=len(simulation.servers), steps=steps.total)

@@ -2,13 +2,14 @@
 
 Source: the algorithms' own papers state averages; a burst needs to know who sends what in which step, so it is counted
     in a simulated run on a stand-in model (`StandIn`), whose gradients are zero: what is sent does not depend on them.
-Symbols: n = workers, P = parameters, b = bytes of a rank in a step.
+Symbols: n = workers, P = parameters, T = steps, b = bytes of a rank in the time of a step.
 
 Every byte counts once, at the worker that causes it: what a worker sends, what servers answer to it, and of an
 all-reduce the 2 (n - 1) / n of the vector that a ring sends on each rank. Headers are not counted. A server counts all
 that it receives and sends. Two models of different size give b = constant + slope x P exactly, for each rank and step:
 numbers that are sent beside models do not grow with them. Workers take the same time for every gradient and the network
-takes none, so that a server meets all workers at once wherever the algorithm lets them.
+takes none, so that a server meets all workers at once wherever the algorithm lets them. The time of a step goes from
+one gradient's end to just before the next one's: what ends a step counts with what begins the next.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ class Counts:
     """Bytes by rank and step.
 
     Attributes:
-        workers: [n, T], caused by each worker in its steps 1 .. T.
-        servers: [s, T], received and sent by each server in the time of each step.
+        workers: [n, T], caused by each worker.
+        servers: [s, T], received and sent by each server.
         payload: [T], handed to the network by all ranks together, all-reduced vectors counted once per worker.
     """
 
@@ -103,16 +104,14 @@ def counts(events: pd.DataFrame, *, workers: int, servers: int, steps: int, step
     """The bytes of a run with equal steps by rank and step.
 
     Args:
-        events: columns rank, kind, step, t0_s, nbytes and peer of `bench.records.EVENTS`.
-        step_s: duration of a step [s]; servers have no steps of their own.
-
-    Returns:
-        Bytes. What a worker does before its first step counts for the first, and rows after the last are left out.
+        events: columns rank, kind, t0_s, nbytes and peer of `bench.records.EVENTS`.
+        steps: T; what happens at the end of the last or later is left out.
+        step_s: duration of a step [s].
 
     Example:
-        >>> rows = [(0, "send", 1, 0.0, 8, 2), (2, "recv", 0, 0.0, 8, 0), (2, "send", 0, 0.0, 8, 0),
-        ...         (0, "recv", 1, 0.0, 8, 2), (1, "allreduce", 1, 0.0, 8, -1)]
-        >>> columns = ["rank", "kind", "step", "t0_s", "nbytes", "peer"]
+        >>> rows = [(0, "send", 0.0, 8, 2), (2, "recv", 0.0, 8, 0), (2, "send", 0.0, 8, 0), (0, "recv", 0.0, 8, 2),
+        ...         (1, "allreduce", 0.0, 8, -1)]
+        >>> columns = ["rank", "kind", "t0_s", "nbytes", "peer"]
         >>> found = counts(pd.DataFrame(rows, columns=columns), workers=2, servers=1, steps=1)
         >>> found.workers.tolist(), found.servers.tolist(), found.payload.tolist()
         ([[16.0], [8.0]], [[16.0]], [24.0])
@@ -120,11 +119,7 @@ def counts(events: pd.DataFrame, *, workers: int, servers: int, steps: int, step
     rank, kind = events["rank"].to_numpy(), events["kind"].to_numpy()
     nbytes = events["nbytes"].to_numpy(dtype=np.float64)
     of_worker = rank < workers
-    slot = np.where(
-        of_worker,
-        np.maximum(events["step"].to_numpy(), 1) - 1,
-        np.floor(events["t0_s"].to_numpy(dtype=np.float64) / step_s),
-    ).astype(np.int64)
+    slot = np.floor(events["t0_s"].to_numpy(dtype=np.float64) / step_s + 1e-9).astype(np.int64)
     inside = slot < steps
     reduced, sent, received = kind == "allreduce", kind == "send", kind == "recv"
     answered = received & (events["peer"].to_numpy() >= workers)
