@@ -189,7 +189,7 @@ def async_momentum(*, condition: float, implicit: float | None = None, workers: 
             (
                 "rate",
                 shown(best.rate),
-                "factor on the distance of the mean from the minimiser, per write of the server",
+                "factor per write on the distance of the mean from the minimiser",
             ),
             ("step_size", shown(best.step), "learning rate x smallest eigenvalue that goes with it"),
             ("rate_without_explicit_momentum", shown(none.rate), "the rate at explicit momentum 0, step size tuned"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -212,6 +213,31 @@ def test_constant_staleness(staleness: int) -> None:
     limit = constant_limit(staleness)
     assert radius(limit * (1 - 1e-7)) < 1 < radius(limit * (1 + 1e-7))
     assert radius(limit) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("async-sgd", constant_limit), ("sa-asgd", scaled_limit)])
+@pytest.mark.parametrize("staleness", [1, 3, 7])
+def test_the_registered_servers_turn_unstable_at_the_limit(
+    name: str, limit: Callable[[int], float], staleness: int
+) -> None:
+    # Workers in turn: after their first writes every gradient is M - 1 writes old. Curvatures 2 % off the limit.
+    workers, lr, rounds = staleness + 1, 1.02 * limit(staleness), 1500 // (staleness + 1)
+    workload = quadratic(workers, dimension=2, noise=0.0, heterogeneity=0.0, condition=1.02 / 0.98)
+    workload.minimiser.zero_(), workload.shifts.zero_()  # type: ignore[attr-defined]
+    h = workload.eigenvalues.numpy()  # type: ignore[attr-defined]
+    budget = Budget(seconds=rounds - 0.5, snapshots=1)
+    run = simulate(make(name, momentum=0.0), workload, workers=workers, budget=budget, lr=lr)
+    late = [row[10] for row in run.server.recorder.rows() if row[0] == "apply"]
+    assert set(late[workers:]) == {staleness}
+
+    w = [workload.initial(0).numpy()]
+    for t, tau in enumerate(late):
+        scale = max(tau, 1) if name == "sa-asgd" else 1
+        w.append(w[-1] - lr / scale * h * w[t - tau])
+    found = run.server.replica().data.numpy()
+    assert found == pytest.approx(w[-1], rel=1e-9)
+    amplitude = [np.abs(w[k : k + 8 * workers]).max(0) for k in (len(w) // 3, len(w) - 8 * workers)]
+    assert (amplitude[1] > amplitude[0]).tolist() == [False, True]
 
 
 def test_printed_limits() -> None:
