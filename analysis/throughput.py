@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 BIT_PER_BYTE = 8
 GIGA = 1e9  # decimal, as usual for networks
+Numbers = NDArray[np.float64]
+T = TypeVar("T", float, NDArray[np.float64])
 
 
 def throughput(runs: pd.DataFrame, events: pd.DataFrame, window_s: float = 0.1) -> pd.DataFrame:
@@ -39,40 +43,97 @@ def throughput(runs: pd.DataFrame, events: pd.DataFrame, window_s: float = 0.1) 
             {
                 "run_id": runs["run_id"].to_numpy(),
                 "samples_per_s": runs["samples"].to_numpy(dtype=np.float64) / duration,
-                "goodput_Gbit_per_s": runs["nbytes"].to_numpy(dtype=np.float64) * BIT_PER_BYTE / GIGA / duration,
-                "wire_Gbit_per_s": runs["wire_nbytes"].to_numpy(dtype=np.float64) * BIT_PER_BYTE / GIGA / duration,
+                "goodput_Gbit_per_s": Gbit(runs["nbytes"].to_numpy(dtype=np.float64)) / duration,
+                "wire_Gbit_per_s": Gbit(runs["wire_nbytes"].to_numpy(dtype=np.float64)) / duration,
             }
         )
-    moved = events[events["kind"].isin(["send", "allreduce"])]
-    peaks = {}
-    for run_id, rows in moved.groupby("run_id", sort=False):
-        filled = _per_window(
-            rows["t0_s"].to_numpy(dtype=np.float64),
-            rows["t1_s"].to_numpy(dtype=np.float64),
-            rows["wire_nbytes"].to_numpy(dtype=np.float64),
-            window_s,
-        )
-        peaks[run_id] = float(filled.max()) * BIT_PER_BYTE / GIGA / window_s
+    moved = events.loc[_leaves(events), ["run_id", "t0_s", "t1_s", "wire_nbytes"]]
+    peaks = {run_id: _peak(rows, window_s) for run_id, rows in moved.groupby("run_id", sort=False, observed=True)}
     rates["peak_wire_Gbit_per_s"] = [peaks.get(run_id, float("nan")) for run_id in rates["run_id"]]
     return rates.replace([np.inf, -np.inf], np.nan)
 
 
-def _per_window(
-    t0_s: NDArray[np.float64], t1_s: NDArray[np.float64], nbytes: NDArray[np.float64], window_s: float
-) -> NDArray[np.float64]:
+def rank_throughput(runs: pd.DataFrame, events: pd.DataFrame, window_s: float = 0.1) -> pd.DataFrame:
+    """Rates of each rank of each run: who is the bottleneck of the wire.
+
+    A rank has the network interface of its node, alone or with the node's other ranks; a server's shows here first.
+
+    Args:
+        runs: rows of `bench.records.RUNS`.
+        events: rows of `bench.records.EVENTS`.
+        window_s: width of the windows for the peak [s].
+
+    Returns:
+        One row per run and rank that sent, received or took part in a collective, sorted: `run_id`, `rank`,
+        `goodput_Gbit_per_s` (payload it asked to move), `wire_Gbit_per_s` and `peak_wire_Gbit_per_s` (bytes it put on
+        the wire), `received_Gbit_per_s` (payload of messages it got; of a ring all-reduce as much arrives as leaves,
+        and that is not in it). All over the run's duration.
+
+    Example:
+        >>> runs = pd.DataFrame({"run_id": ["a"], "duration_s": [2.0]})
+        >>> events = pd.DataFrame({"run_id": "a", "rank": [0, 1], "kind": ["send", "recv"], "t0_s": [0.0, 0.0],
+        ...     "t1_s": [0.1, 0.1], "nbytes": 250_000_000, "wire_nbytes": [250_000_000, 0]})
+        >>> rank_throughput(runs, events).iloc[:, 2:].to_numpy().tolist()
+        [[1.0, 1.0, 20.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+    """
+    leaves = _leaves(events)
+    arrives = (events["kind"] == "recv").to_numpy(dtype=bool)
+    known = (leaves | arrives) & events["run_id"].isin(runs["run_id"]).to_numpy(dtype=bool)
+    rows = events.loc[known, ["run_id", "rank", "t0_s", "t1_s", "nbytes", "wire_nbytes"]].assign(arrives=arrives[known])
+    duration = dict(zip(runs["run_id"], runs["duration_s"], strict=True))
+    found = []
+    for (run_id, rank), own in rows.groupby(["run_id", "rank"], observed=True, sort=True):
+        got, sent = own[own["arrives"]], own[~own["arrives"]]
+        per_s = 1 / float(duration[run_id]) if duration[run_id] > 0 else float("nan")
+        found.append(
+            {
+                "run_id": run_id,
+                "rank": rank,
+                "goodput_Gbit_per_s": Gbit(float(sent["nbytes"].sum())) * per_s,
+                "wire_Gbit_per_s": Gbit(float(sent["wire_nbytes"].sum())) * per_s,
+                "peak_wire_Gbit_per_s": _peak(sent, window_s) if len(sent) else 0.0,
+                "received_Gbit_per_s": Gbit(float(got["nbytes"].sum())) * per_s,
+            }
+        )
+    names = ["goodput_Gbit_per_s", "wire_Gbit_per_s", "peak_wire_Gbit_per_s", "received_Gbit_per_s"]
+    return pd.DataFrame(found, columns=["run_id", "rank", *names])
+
+
+def Gbit(nbytes: T) -> T:
+    """Bytes as 1e9 bits.
+
+    Example:
+        >>> Gbit(250_000_000.0)
+        2.0
+    """
+    return nbytes * BIT_PER_BYTE / GIGA
+
+
+def _leaves(events: pd.DataFrame) -> NDArray[np.bool_]:
+    """Rows that put bytes on the wire."""
+    return events["kind"].isin(["send", "allreduce"]).to_numpy(dtype=bool)
+
+
+def _peak(rows: pd.DataFrame, window_s: float) -> float:
+    t0_s, t1_s, nbytes = (rows[name].to_numpy(dtype=np.float64) for name in ("t0_s", "t1_s", "wire_nbytes"))
+    return Gbit(float(_per_window(t0_s, t1_s, nbytes, window_s).max())) / window_s
+
+
+def _per_window(t0_s: Numbers, t1_s: Numbers, nbytes: Numbers, window_s: float) -> Numbers:
     """Bytes in each window [0, w), [w, 2w), ...; each row's bytes are spread evenly over its time."""
     start, end = np.maximum(t0_s, 0) / window_s, np.maximum(t1_s, 0) / window_s  # in windows
     # Times are whole nanoseconds; without the rounding 0.3 / 0.1 would fall into the window before.
     start, end = np.round(start, 9), np.round(end, 9)
     first, last = np.floor(start).astype(np.int64), np.floor(end).astype(np.int64)
-    filled = np.zeros(int(last.max()) + 2)
+    windows = int(last.max()) + 2
     inside = first == last
-    np.add.at(filled, first[inside], nbytes[inside])
+    filled = _sums(first[inside], nbytes[inside], windows)
     start, end, first, last, nbytes = start[~inside], end[~inside], first[~inside], last[~inside], nbytes[~inside]
     rate = nbytes / (end - start)  # bytes per window
-    np.add.at(filled, first, rate * (first + 1 - start))
-    np.add.at(filled, last, rate * (end - last))
-    steps = np.zeros(len(filled) + 1)  # the windows in between are full: a step up, a step down, summed
-    np.add.at(steps, first + 1, rate)
-    np.add.at(steps, last, -rate)
-    return filled + np.cumsum(steps)[:-1]
+    filled += _sums(first, rate * (first + 1 - start), windows) + _sums(last, rate * (end - last), windows)
+    # The windows in between are full: a step up, a step down, summed.
+    return filled + np.cumsum(_sums(first + 1, rate, windows) - _sums(last, rate, windows))
+
+
+def _sums(window: NDArray[np.int64], weights: Numbers, windows: int) -> Numbers:
+    return np.bincount(window, weights=weights, minlength=windows).astype(np.float64)

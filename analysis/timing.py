@@ -13,7 +13,7 @@ from analysis.intervals import Intervals, Nanoseconds
 from bench.records import KINDS
 
 PARTS = ("gradient_s", "exposed_straggler_s", "exposed_transfer_s", "serve_s", "apply_s", "idle_s", "other_s")
-"""The parts of `time_split`; they add up to the duration."""
+"""The parts of `time_split`; they add up to the duration. `other_s` is what the harness costs: no row covers it."""
 
 NOT_COMMUNICATION = ("records",)
 """Labels of waits that are no communication (writing rows to disk); their time is "other"."""
@@ -73,7 +73,9 @@ def time_split(events: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         >>> split[["gradient_s", "exposed_straggler_s", "exposed_transfer_s", "other_s"]].to_numpy().tolist()
         [[1.0, 2.0, 1.0, 1.0], [3.0, 0.0, 1.0, 1.0]]
     """
-    events = events[events["run_id"].isin(runs["run_id"])]
+    # Not all columns of all rows: there may be millions.
+    needed = ["run_id", "rank", "kind", "t0_s", "t1_s", "label", "peer"]
+    events = events.loc[events["run_id"].isin(runs["run_id"]).to_numpy(dtype=bool), needed]
     known = runs.set_index("run_id")
     run_code, run_names = pd.factorize(events["run_id"])
     order_of_runs = known.loc[run_names]

@@ -127,6 +127,7 @@ EVENTS = Table(
             "s",
             "between two events around a gradient on its GPU's stream, with what other ranks had the GPU do meanwhile; "
             "NaN on a CPU and in other rows",
+            newer=True,
         ),
         Column("mailbox_depth", _i32, "messages", "messages waiting on this rank when a message arrived; -1 elsewhere"),
     ),
@@ -221,7 +222,7 @@ RUNS = Table(
         Column("clock_error_s", _f64, "s", "half the round trip of the offset's estimate: what may be left"),
         Column("settings", _str, "", "JSON: the algorithm's resolved settings"),
         Column("workload_settings", _str, "", "JSON: the workload's resolved settings"),
-        Column("workload_facts", _str, "", "JSON: its data, normalisation, partition, precision, in words"),
+        Column("workload_facts", _str, "", "JSON: its data, normalisation, partition, precision, in words", newer=True),
         Column("network", _str, "", "JSON: network and compute model of a simulated run; {} otherwise"),
         Column("provenance", _str, "", "JSON: commit, versions, MPI library, hosts, SLURM_*, threads"),
         Column("started_utc", _str, "", "ISO 8601"),
@@ -302,7 +303,7 @@ def _read(table: Table, path: Path, skipped: list[str]) -> pa.Table | None:
             part = file.read()
         for column in table.columns:
             if column.newer and column.name not in part.column_names:
-                part = part.append_column(column.name, pa.array([column.unknown] * len(part), column.type))
+                part = part.append_column(column.name, pa.repeat(pa.scalar(column.unknown, column.type), len(part)))
         return part.select(table.schema.names).cast(table.in_memory)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         skipped.append(f"{path}: {type(error).__name__}: {str(error).splitlines()[0]}")
@@ -313,8 +314,10 @@ def _frame(table: Table, parts: list[pa.Table | None]) -> pd.DataFrame:
     """The parts as one frame; empties the list, so that a part is freed once it is copied."""
     whole = pa.concat_tables([table.in_memory.empty_table(), *(part for part in parts if part is not None)])
     parts.clear()
+    whole = whole.unify_dictionaries()
     # Column by column, each freed when it is copied: a frame of millions of events is never there twice.
-    frame: pd.DataFrame = whole.unify_dictionaries().to_pandas(split_blocks=True, self_destruct=True)
+    frame: pd.DataFrame = whole.to_pandas(split_blocks=True, self_destruct=True)
+    pa.default_memory_pool().release_unused()
     frame.attrs["units"] = table.units()
     return frame
 
