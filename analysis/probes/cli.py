@@ -38,7 +38,10 @@ def parser() -> argparse.ArgumentParser:
     hessian.add_argument("--smallest", type=int, default=1, metavar="K", help="and of the smallest (default 1)")
     hessian.add_argument("--probes", type=int, default=10, metavar="K", help="random vectors for trace and density")
     hessian.add_argument("--steps", type=int, default=30, metavar="K", help="Lanczos steps for the density")
-    hessian.add_argument("--tolerance", type=float, default=1e-3, help="of eigenvalues, relative (default 1e-3)")
+    hessian.add_argument(
+        "--tolerance", type=float, help="of an eigenvalue's residual, relative (default: by the precision)"
+    )
+    hessian.add_argument("--replicas", action="store_true", help="look at every worker's replica too")
     landscape = _kind(kinds, "landscape", "the loss around the model and between the workers; sharpness")
     landscape.add_argument(
         "--parts", default="plane,line,workers,sharpness", help="which of them, with commas (default all)"
@@ -185,6 +188,11 @@ def _job(options: argparse.Namespace) -> Job:
     try:
         if options.probe == "noise":
             return jobs.NoiseJob(gradient=options.gradient, halves=options.halves)
+        if options.probe == "hessian":
+            return jobs.HessianJob(
+                kind=options.kind, eigenvalues=options.eigenvalues, smallest=options.smallest, probes=options.probes,
+                steps=options.steps, tolerance=options.tolerance, replicas=options.replicas, seed=options.seed,
+            )  # fmt: skip
         if options.probe == "landscape":
             parts = tuple(options.parts.split(","))
             return jobs.LandscapeJob(

@@ -17,7 +17,40 @@ NOISE_LEGEND = (
 
 def sheet(probe: str, rows: Sequence[Row]) -> list[str]:
     """What a probe found, one line per snapshot and model."""
-    return {"noise": _noise, "landscape": _landscape}[probe](rows)
+    return {"noise": _noise, "landscape": _landscape, "hessian": _hessian}[probe](rows)
+
+
+HESSIAN_LEGEND = (
+    "largest eigenvalues, the smallest, and the trace with its standard error [nat per squared unit of a parameter]; "
+    "residual: the largest |Hv - lv|; lr 2/l: the largest stable learning rate of gradient descent"
+)
+
+
+def _hessian(rows: Sequence[Row]) -> list[str]:
+    table = pd.DataFrame([row for row in rows if row["table"] == "probe-curvature"])
+    lines = []
+    for (run_id, snapshot, model), group in table.groupby(["run_id", "snapshot", "model"], sort=False):
+        of = {str(name): part.sort_values("number") for name, part in group.groupby("quantity")}
+        largest, trace = of["eigenvalue"], of["trace"].iloc[0]
+        smallest = of.get("smallest eigenvalue")
+        top = float(largest["value"].iloc[0])
+        lines.append(
+            {
+                "run": run_id,
+                "snapshot": snapshot,
+                "model": model,
+                "matrix": group["kind"].iloc[0],
+                "largest": " ".join(f"{value:.4g}" for value in largest["value"]),
+                "smallest": "-" if smallest is None else f"{smallest['value'].iloc[0]:.4g}",
+                "residual": f"{largest['error'].max():.1e}",
+                "trace": f"{trace['value']:.4g} +- {trace['error']:.2g}",
+                "lr 2/l": f"{2 / top:.3g}" if top > 0 else "-",
+                "loss": f"{of['loss']['value'].iloc[0]:.4g}",
+                "|gradient|": f"{of['gradient_norm']['value'].iloc[0]:.3g}",
+                "products": group["products"].iloc[0],
+            }
+        )
+    return [*_lines(pd.DataFrame(lines)), HESSIAN_LEGEND]
 
 
 LANDSCAPE_LEGEND = (

@@ -9,17 +9,21 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import safetensors.torch
+import torch
 
 import paceline
 from analysis.probes import tables
+from analysis.probes.probe_set import probe_set
+from bench.workloads.digits_mlp import DigitsMlp
 
 STUDY = """
 name = "probed"
 seeds = [0]
 workers = [3]
 transports = ["simulated"]
-save = "{save}"
-budget = {{ seconds = 3, snapshots = 2 }}
+save = "replicas"
+budget = { seconds = 3, snapshots = 2 }
 
 [[workload]]
 name = "digits-mlp"
@@ -33,16 +37,13 @@ name = "allreduce-sgd"
 """
 
 
-def run_study(folder: Path, save: str) -> Path:
-    file = folder / "study.toml"
-    file.write_text(STUDY.format(save=save))
-    assert paceline.main(["run", str(file), "--out", str(folder / "out")]) == 0
-    return folder / "out"
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_study(tmp_path_factory.mktemp("probed"), "replicas")
+    folder = tmp_path_factory.mktemp("probed")
+    file = folder / "study.toml"
+    file.write_text(STUDY)
+    assert paceline.main(["run", str(file), "--out", str(folder / "out")]) == 0
+    return folder / "out"
 
 
 @pytest.fixture
@@ -76,6 +77,56 @@ def test_noise_of_every_snapshot(results: Path, capsys: pytest.CaptureFixture[st
     left = rows["alpha_e"] ** 2 * rows["slope"] + rows["noise"]
     assert ((left - rows["lr"] ** 2 * rows["mean_gradient"]).abs() <= 1e-9 * left).all()
     assert rows["probe_set"].nunique() == 1 and (rows["of"] == "training").all()
+
+
+def test_curvature_of_the_last_model_is_that_of_the_dense_hessian(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["hessian", "--run", "d-psgd", "--samples", 30, "--float64", "--probes", 3, "--steps", 10, "--replicas"]
+    rows = pd.DataFrame(probe(capsys, results, *call))
+    numbers = rows[rows["table"] == "probe-curvature"]
+    assert set(numbers["model"]) == {"evaluated", "replica 0", "replica 1", "replica 2"}
+
+    settings = DigitsMlp(width=8, dtype="float64")
+    objective = settings.build(torch.device("cpu"), 3).objective()
+    chosen = probe_set(objective, samples=30)
+    assert set(numbers["probe_set"]) == {chosen.digest}
+    file = next(results.glob("runs/d-psgd*/snapshots/evaluated-0002.safetensors"))
+    x = safetensors.torch.load_file(file)["x"].double()
+
+    def loss(at: torch.Tensor) -> torch.Tensor:
+        parts = [objective.loss(objective.logits(at, inputs), targets) for inputs, targets in chosen.batches]
+        assert len(parts) == 1
+        return parts[0]
+
+    dense = torch.linalg.eigvalsh(torch.func.hessian(loss)(x))
+    of = numbers[numbers["model"] == "evaluated"].set_index("quantity")
+    largest = of.loc["eigenvalue"].sort_values("number")["value"].to_numpy()
+    assert largest == pytest.approx(dense.flip(0)[:5].numpy(), rel=1e-6)
+    assert of.loc["smallest eigenvalue", "value"] == pytest.approx(float(dense[0]), rel=1e-6)
+    assert abs(of.loc["trace", "value"] - float(dense.sum())) < 5 * of.loc["trace", "error"]
+    assert of.loc["loss", "value"] == pytest.approx(float(loss(x)), rel=1e-12)
+    density = rows[rows["table"] == "probe-density"]
+    mass = density.groupby(["model", "vector"])["weight"].sum()
+    assert len(mass) == 4 * 3 and mass.to_numpy() == pytest.approx(1.0, rel=1e-9)
+
+
+def test_landscape_of_the_last_model(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = pd.DataFrame(probe(capsys, results, "landscape", "--points", 5, "--samples", 60))
+    plane = rows[rows["curve"] == "plane"]
+    assert len(plane) == 2 * 25
+    numbers = rows[rows["table"] == "probe-curvature"].set_index(["run_id", "quantity"])["value"]
+    for run_id, group in plane.groupby("run_id"):
+        middle = group[(group["alpha"] == 0) & (group["beta"] == 0)]["loss"].item()
+        assert middle == numbers[run_id, "loss"], "the middle is the model itself"
+        line = rows[(rows["curve"] == "interpolation") & (rows["run_id"] == run_id)]
+        assert line["loss"].iloc[-1] == middle and line["a"].iloc[0] == "snapshot 0"
+        assert numbers[run_id, "sharpness"] > 0 and numbers[run_id, "landscape_index"] > 0
+    workers = rows[rows["table"] == "probe-workers"]
+    synchronous = workers[workers["run_id"].str.startswith("allreduce")]
+    assert len(synchronous) == 3 + 3
+    assert (synchronous[["distance", "barrier"]] == 0).all(axis=None)
+    assert (workers[workers["run_id"].str.startswith("d-psgd")]["distance"] > 0).all()
 
 
 def test_the_split_estimator_is_near_the_full_one(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,13 +164,22 @@ def test_a_torn_table_is_named(results: Path, capsys: pytest.CaptureFixture[str]
         (["noise", "--snapshot", "first"], "must be last, all or numbers"),
         (["noise", "--samples", "0"], "samples must be at least 1: got 0"),
         (["noise", "--halves", "0"], "halves must be at least 1: got 0"),
-        (["noise", "--device", "cuda"], "torch sees no GPU here"),
+        (["hessian", "--probes", "1"], "probes must be at least 2: got 1"),
+        (["hessian", "--tolerance", "2"], "tolerance must lie between 0 and 1"),
+        (["landscape", "--parts", "plane,volcano"], "parts must be among plane, line, workers, sharpness"),
+        (["landscape", "--points", "4"], "points must be odd and at least 3: got 4"),
+        (["landscape", "--span", "0"], "span must be > 0"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
     results: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], why: str
 ) -> None:
     assert why in refused(capsys, results, *arguments)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_line(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "torch sees no GPU here" in refused(capsys, results, "noise", "--device", "cuda")
 
 
 def test_folders_that_cannot_be_probed_are_one_line(
@@ -134,7 +194,9 @@ def test_folders_that_cannot_be_probed_are_one_line(
     assert 'add save = "replicas" to the study' in refused(capsys, results, "noise", "--run", "d-psgd")
 
 
-def test_without_models_there_is_nothing_to_probe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = run_study(tmp_path, "none")
-    capsys.readouterr()
-    assert 'add save = "replicas"' in refused(capsys, out, "noise")
+def test_without_models_there_is_nothing_to_probe(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in results.glob("runs/*/snapshots"):
+        shutil.rmtree(folder)  # as save = "none" leaves it
+    for name in ("hessian", "landscape"):
+        assert 'leave out save = "none"' in refused(capsys, results, name)
+    assert 'add save = "replicas"' in refused(capsys, results, "noise")
