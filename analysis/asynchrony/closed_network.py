@@ -79,7 +79,7 @@ def throughput(between_s: ArrayLike, serve_s: float) -> Throughput:
     return Throughput(writes_per_s, float(writes_per_s.sum() * serve_s), float((1 - writes_per_s * z).sum()))
 
 
-def staleness_law(*, workers: int, between_s: float, serve_s: float, longest: int) -> Array:
+def queueing_law(*, workers: int, between_s: float, serve_s: float, longest: int) -> Array:
     """Probabilities of staleness 0 .. longest of equal workers that wait in line for the server [longest + 1].
 
     The mean is M - 1 as ever. Without serving time the law is geometric; the longer the line, the narrower it is, as a
@@ -100,9 +100,9 @@ def staleness_law(*, workers: int, between_s: float, serve_s: float, longest: in
     Source: derived; arrival theorem: Sevcik, Mitrani, J. ACM 28 (1981).
 
     Example:
-        >>> staleness_law(workers=2, between_s=1.0, serve_s=0.0, longest=2).tolist()
+        >>> queueing_law(workers=2, between_s=1.0, serve_s=0.0, longest=2).tolist()
         [0.5, 0.25, 0.125]
-        >>> staleness_law(workers=3, between_s=1.0, serve_s=1e6, longest=2).round(5).tolist()
+        >>> queueing_law(workers=3, between_s=1.0, serve_s=1e6, longest=2).round(5).tolist()
         [0.0, 0.0, 1.0]
     """
     z = float(_positive([between_s] * workers)[0])

@@ -11,10 +11,12 @@ that the best momentum is often not known, only that it falls as workers are add
 from __future__ import annotations
 
 import itertools
+import json
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from analysis.asynchrony.server import Array
 
@@ -27,12 +29,56 @@ EXACT_UP_TO = 8  # numbers of workers whose orders are all tried
 COLUMNS = ("workers", "momentum", "lr", "seed", "cost")
 
 
-def _grid(runs: pd.DataFrame) -> dict[int, pd.DataFrame]:
-    """Costs by workers: rows (momentum, lr), a column per seed; never reached is infinity.
+def momentum_grid(runs: pd.DataFrame, costs: pd.DataFrame, *, cost: str = "samples_to_target") -> pd.DataFrame:
+    """The runs of one algorithm as a table for the functions below.
+
+    Args:
+        runs: rows of `bench.records.RUNS` of one algorithm, workload and transport, with different explicit momenta and
+            learning rates. Completed and diverged ones count.
+        costs: `run_id` and the column `cost`, as `analysis.targets.time_to_target` gives them.
+        cost: "time_to_target_s" or "samples_to_target"; the latter is given per batch, as steps of all workers.
+
+    Returns:
+        One row per run: `workers`, `momentum`, `lr`, `seed`, `cost` (NaN if the target was never reached).
 
     Raises:
-        ValueError: a column is missing, a run occurs twice, or settings were not run with the same seeds.
+        ValueError: runs of several algorithms, workloads or transports, or without a momentum.
+
+    Example:
+        >>> runs = pd.DataFrame({"run_id": ["a"], "algorithm": "async-sgd", "workload": "w", "transport": "mpi",
+        ...     "workers": 4, "seed": 0, "status": "completed", "batch_size": 10,
+        ...     "settings": '{"momentum": -0.3, "optimizer": {"lr": 0.1, "momentum": null}}'})
+        >>> momentum_grid(runs, pd.DataFrame({"run_id": ["a"], "samples_to_target": [500.0]})).iloc[0].tolist()
+        [4.0, -0.3, 0.1, 0.0, 50.0]
     """
+    for name in ("algorithm", "workload", "transport"):
+        if runs[name].nunique() > 1:
+            raise ValueError(f"runs must be of one {name}: got {', '.join(map(str, runs[name].unique()))} (choose one)")
+    table = runs[runs["status"].isin(["completed", "diverged"])].merge(costs[["run_id", cost]], on="run_id", how="left")
+    momenta, rates = [], []
+    for run_id, text in zip(table["run_id"], table["settings"], strict=True):
+        settings = json.loads(text)
+        momentum = settings.get("momentum", settings["optimizer"].get("momentum"))
+        if momentum is None:
+            raise ValueError(f"runs must have a momentum: {run_id} has none (use async-sgd, or the optimizer momentum)")
+        momenta.append(float(momentum))
+        rates.append(float(settings["optimizer"]["lr"]))
+    spent = table[cost] / table["batch_size"] if cost == "samples_to_target" else table[cost]
+    return pd.DataFrame(
+        {"workers": table["workers"], "momentum": momenta, "lr": rates, "seed": table["seed"], "cost": spent}
+    )
+
+
+class _Grid(NamedTuple):
+    """The runs of one number of workers: K settings with momentum [K] and rate [K], and their costs [K, seeds]."""
+
+    momentum: Array
+    lr: Array
+    costs: Array
+
+
+def _grids(runs: pd.DataFrame) -> dict[int, _Grid]:
+    """By workers, ascending; never reached is infinity."""
     missing = [name for name in COLUMNS if name not in runs]
     if missing or runs.empty:
         raise ValueError(
@@ -41,20 +87,20 @@ def _grid(runs: pd.DataFrame) -> dict[int, pd.DataFrame]:
     keys = list(COLUMNS[:-1])
     twice = runs[runs.duplicated(keys)]
     if len(twice):
-        raise ValueError(f"each setting may have one run per seed: got two of {twice.iloc[0][keys].to_dict()}")
-    costs = runs.assign(cost=runs["cost"].fillna(np.inf)).pivot(
-        index=["workers", "momentum", "lr"], columns="seed", values="cost"
-    )
+        raise ValueError(f"each setting may have one run per seed: got two of {twice[keys].iloc[0].to_dict()}")
     found = {}
-    for workers in costs.index.unique("workers"):
-        part = costs.xs(workers, level="workers").dropna(axis=1, how="all")
-        if part.isna().any(axis=None):
-            setting = part.index[part.isna().any(axis=1)][0]
+    for workers in sorted(runs["workers"].unique()):
+        part = runs.loc[runs["workers"] == workers].fillna({"cost": np.inf})
+        table = part.pivot(index=["momentum", "lr"], columns="seed", values="cost")
+        costs, settings = table.to_numpy(dtype=np.float64), np.array(table.index.to_list(), dtype=np.float64)
+        lacking = np.isnan(costs).any(axis=1)
+        if lacking.any():
+            momentum, lr = settings[lacking][0]
             raise ValueError(
-                f"all settings of {workers} workers must be run with the same seeds: momentum {setting[0]}, lr "
-                f"{setting[1]} lacks some (leave out seeds that not all have; a run that never reached is NaN)"
+                f"all settings of {workers} workers must be run with the same seeds: momentum {momentum:g}, lr {lr:g} "
+                "lacks some (leave out seeds that not all have; a run that never reached the target has the cost NaN)"
             )
-        found[int(workers)] = part
+        found[int(workers)] = _Grid(settings[:, 0], settings[:, 1], costs)
     return found
 
 
@@ -82,18 +128,14 @@ def penalty_curves(runs: pd.DataFrame) -> pd.DataFrame:
         [[0.0, 0.2, 1.0], [0.9, 0.1, 2.5]]
     """
     rows = []
-    for workers, costs in _grid(runs).items():
-        mean = costs.mean(axis=1)
-        reached = np.isfinite(costs).sum(axis=1)
-        best = mean.min()
-        for momentum, of_rates in mean.groupby(level="momentum"):
-            # If no rate reached the target with all seeds: that with which most did.
-            setting = of_rates.idxmin() if np.isfinite(of_rates.min()) else reached[of_rates.index].idxmax()
-            cost = float(mean[setting])
-            penalty = cost / best if np.isfinite(cost) else np.inf
-            rows.append(
-                (workers, float(momentum), float(setting[1]), cost, penalty, costs.shape[1], int(reached[setting]))
-            )
+    for workers, grid in _grids(runs).items():
+        mean, reached = grid.costs.mean(axis=1), np.isfinite(grid.costs).sum(axis=1)
+        for momentum in np.unique(grid.momentum):
+            of_rates = np.flatnonzero(grid.momentum == momentum)
+            # The least mean; if no rate reached the target with all seeds, that with which most did.
+            k = of_rates[np.lexsort((-reached[of_rates], mean[of_rates]))[0]]
+            penalty = mean[k] / mean.min() if np.isfinite(mean[k]) else np.inf
+            rows.append((workers, momentum, grid.lr[k], mean[k], penalty, grid.costs.shape[1], reached[k]))
     return pd.DataFrame(rows, columns=["workers", "momentum", "lr", "cost", "penalty", "seeds", "reached"])
 
 
@@ -128,33 +170,32 @@ def best_momentum(runs: pd.DataFrame, *, flat: float = FLAT) -> pd.DataFrame:
         raise ValueError(f"flat must be at least 0: got {flat} (0.05 takes 5 % as equal)")
     curves = penalty_curves(runs)
     rows = []
-    for workers, costs in _grid(runs).items():
+    for workers, grid in _grids(runs).items():
         curve = curves[curves["workers"] == workers]
-        row: dict[str, object] = {"workers": workers, "momentum": np.nan, "lr": np.nan, "cost": np.nan}
-        row |= {"low": np.nan, "high": np.nan, "as_good_low": np.nan, "as_good_high": np.nan}
-        row |= {"is_flat": False, "at_edge": False, "seeds": costs.shape[1]}
-        if np.isfinite(curve["cost"].min()):
-            best = curve.loc[curve["cost"].idxmin()]
-            tried, good = curve["momentum"], curve.loc[curve["penalty"] <= 1 + flat, "momentum"]
-            row |= {"momentum": best["momentum"], "lr": best["lr"], "cost": best["cost"]}
-            row |= {"as_good_low": good.min(), "as_good_high": good.max(), "is_flat": len(good) == len(tried)}
-            row |= {"at_edge": len(tried) > 1 and best["momentum"] in (tried.min(), tried.max())}
-            if costs.shape[1] >= 3:
-                row["low"], row["high"] = _interval(costs)
-        rows.append(row)
-    found = pd.DataFrame(rows).sort_values("workers", ignore_index=True)
-    found["statistical_penalty"] = found["cost"] / found["cost"].iloc[0]
-    return found
+        tried, cost, penalty = (curve[name].to_numpy(dtype=np.float64) for name in ("momentum", "cost", "penalty"))
+        best, seeds, unknown = int(cost.argmin()), grid.costs.shape[1], float("nan")
+        if np.isfinite(cost[best]):
+            good = tried[penalty <= 1 + flat]
+            interval = _interval(grid) if seeds >= 3 else (unknown, unknown)
+            at_edge = len(tried) > 1 and tried[best] in (tried[0], tried[-1])
+            found = (tried[best], curve["lr"].iloc[best], cost[best], *interval, good.min(), good.max())
+            rows.append((workers, *found, len(good) == len(tried), at_edge, seeds))
+        else:
+            rows.append((workers, *[unknown] * 7, False, False, seeds))
+    names = ["workers", "momentum", "lr", "cost", "low", "high", "as_good_low", "as_good_high"]
+    table = pd.DataFrame(rows, columns=[*names, "is_flat", "at_edge", "seeds"])
+    table["statistical_penalty"] = table["cost"] / table["cost"].iloc[0]
+    return table
 
 
-def _interval(costs: pd.DataFrame) -> tuple[float, float]:
+def _interval(grid: _Grid) -> tuple[float, float]:
     """Of the best momentum, over draws of the seeds with replacement."""
-    values, seeds = costs.to_numpy(dtype=np.float64), costs.shape[1]
+    seeds = grid.costs.shape[1]
     counts = np.random.default_rng(SEED).multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES).T
-    mean = np.where(np.isfinite(values), values, 0.0) @ counts
-    mean[(~np.isfinite(values)).astype(np.float64) @ counts > 0] = np.inf
-    momenta = costs.index.get_level_values("momentum").to_numpy(dtype=np.float64)
-    best = momenta[mean.argmin(0)[np.isfinite(mean.min(0))]]
+    reached = np.isfinite(grid.costs)
+    mean = np.where(reached, grid.costs, 0.0) @ counts
+    mean[(~reached).astype(np.float64) @ counts > 0] = np.inf  # 0 x infinity would not be 0
+    best = grid.momentum[mean.argmin(0)[np.isfinite(mean.min(0))]]
     low, high = np.quantile(best, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="inverted_cdf")
     return float(low), float(high)
 
@@ -163,8 +204,8 @@ def trend(best: pd.DataFrame) -> tuple[float, float]:
     """Spearman's rank correlation of the best momentum with the number of workers, and its one-sided p-value; no unit.
 
     That the best momentum falls is what the theory says; single minima are too flat for more. The p-value is the
-    probability that the same momenta in random order would fall as much: exact for up to 8 numbers of workers, Student's
-    approximation beyond. Both are NaN for fewer than 3 numbers, or if all have the same best momentum.
+    probability that the same momenta in random order would fall as much: exact for up to 8 numbers of workers, by
+    Student's approximation beyond. Both are NaN for fewer than 3 numbers, or if all have the same best momentum.
 
     Args:
         best: what `best_momentum` gives; rows without a best momentum do not count.
@@ -193,4 +234,4 @@ def trend(best: pd.DataFrame) -> tuple[float, float]:
 
 def _ranks(values: Array) -> Array:
     """Ranks less their mean; equal values share theirs."""
-    return pd.Series(values).rank().to_numpy(dtype=np.float64) - (len(values) + 1) / 2
+    return np.asarray(rankdata(values) - (len(values) + 1) / 2, dtype=np.float64)
