@@ -30,7 +30,7 @@ CASES = [  # algorithm, settings, workers, bytes per step, burst
     ("gradient-tracking", {}, 8, 4 * M, 4 * M),
     ("diloco", {"period": 50}, 8, RING / 50, RING),
     ("streaming-diloco", {"period": 50, "fragments": 8}, 8, RING / 50, RING / 8),
-    ("streaming-diloco", {"period": 50, "fragments": 8, "offsets": (0,) * 8}, 8, RING / 50, RING),
+    ("streaming-diloco", {"period": 20, "fragments": 8, "offsets": (0,) * 8}, 8, RING / 20, RING),
     # Codes go to everybody: 4 bits a value, and a scale and a bias in float32 for each 256.
     ("diloco", {"period": 10, "wire": "e3m0"}, 8, None, None),
     ("noloco", {"period": 10}, 8, 2 * M / 10, 2 * M),
