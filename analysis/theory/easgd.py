@@ -98,7 +98,7 @@ def largest_moving_rate(eta_h: float) -> float:
     """The largest alpha at which round-robin EASGD with period 1 is stable, for any number of workers; no unit.
 
     Each turn is a symmetric matrix, so where one turn does not grow, no product of turns does. For several workers the
-    limit is sufficient, and tight to about 1 %.
+    limit is sufficient, and tight to about 2 %.
 
     Args:
         eta_h: learning rate x curvature, in [0, 2].

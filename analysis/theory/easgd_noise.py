@@ -131,7 +131,7 @@ class SynchronousEASGD:
     def double_average_variance(self, steps: int) -> Array:
         """Variance of the mean of c_1, ..., c_t at t = 1, ..., steps [steps], in units of x^2, from a known start.
 
-        p t times it tends to sigma^2 / h^2, the least that any estimate can have, whatever eta and alpha are.
+        p t times it tends to `double_average_limit`, whatever eta and alpha are.
 
         Source: arXiv 1412.6651, supplement, Lemma 7.2.
 
@@ -142,6 +142,20 @@ class SynchronousEASGD:
         """
         sums = np.cumsum(self.response(steps)[:-1])
         return self._unit_variance * np.cumsum(sums**2) / np.arange(1, steps + 1) ** 2
+
+    @property
+    def double_average_limit(self) -> float:
+        """sigma^2 / h^2, to which p t times the variance of the mean of c_1, ..., c_t tends, in units of x^2.
+
+        No estimate from as many gradients has less, and it depends on neither eta nor alpha.
+
+        Source: arXiv 1412.6651, supplement, Lemma 7.2.
+
+        Example:
+            >>> SynchronousEASGD(eta=0.1, beta=0.9, workers=4, curvature=2, noise=3).double_average_limit
+            2.25
+        """
+        return (self.noise / self.curvature) ** 2
 
     @property
     def workers_times_mse(self) -> float:
@@ -183,6 +197,8 @@ class SynchronousEASGD:
         """p times the mean square error of SGD on the mean of p gradients, for comparison, in units of x^2.
 
         NaN from eta h = 2 on, where it is unstable.
+
+        Source: the stationary variance of an autoregression of order one with the coefficient 1 - eta h.
 
         Example:
             >>> round(SynchronousEASGD(eta=0.1, beta=0.9, workers=4).minibatch_sgd, 5)

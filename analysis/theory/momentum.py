@@ -124,6 +124,8 @@ def without_explicit(*, implicit: float, condition: float) -> Tuned:
     Raises:
         ValueError: as `tuned`.
 
+    Source: arXiv 1605.09774, theorem 7 at mu_L = 0.
+
     Example:
         >>> round(without_explicit(implicit=0.0, condition=9.0).rate, 4)   # (Q - 1) / (Q + 1)
         0.8

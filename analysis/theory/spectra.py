@@ -74,6 +74,11 @@ def _clean(value: float, n: int) -> float:
 def product(rounds: Sequence[Array]) -> Array:
     """W(T) ... W(1) [n, n], what a period of T rounds does; rounds in their order in time.
 
+    Args:
+        rounds: matrices [n, n], at least one.
+
+    Source: Ying et al. 2021, where it is J for one-peer exponential graphs of 2^k workers.
+
     Example:
         >>> pair = np.full((2, 2), 0.5)
         >>> product([np.eye(2), pair]).tolist()

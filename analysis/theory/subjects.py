@@ -73,12 +73,12 @@ def easgd_stability(*, eta: float, alpha: float, workers: int, mode: str, curvat
     from analysis.theory import easgd
     from analysis.theory.linear import spectral_radius
 
-    settings = {"eta": eta, "alpha": alpha, "workers": workers, "curvature": curvature, "period": period}
     in_step = mode == "sync"
     if in_step:
-        radius = easgd.synchronous_radius(**settings)  # type: ignore[arg-type]
+        radius = easgd.synchronous_radius(eta=eta, alpha=alpha, workers=workers, curvature=curvature, period=period)
     else:
-        radius = float(spectral_radius(easgd.round_robin_map(**settings)))  # type: ignore[arg-type]
+        turns = easgd.round_robin_map(eta=eta, alpha=alpha, workers=workers, curvature=curvature, period=period)
+        radius = float(spectral_radius(turns))
     lines = _stability(radius, "round: each worker has exchanged once")
     values = {"spectral_radius": radius, "stable": radius < 1}
     if period == 1 and 0 <= eta * curvature <= 2:
