@@ -3,8 +3,11 @@
     L~(w) = E L(w + sigma u),   u ~ N(0, 1)^P
 
 Decentralised SGD takes its gradients at replicas around their mean, and so nearly that of L~, which is less curved
-than L: at most min(2 G / sigma, l) for a loss of slope G and curvature l. E L(w + sigma u) - L(w) is the expected
-sharpness; where L is a parabola it is sigma^2 tr(H) / 2.
+than L: at most min(2 G / sigma, l) for a loss of slope at most G and curvature at most l. That is no law for networks
+under cross-entropy, whose slope has no bound: noise makes their logits large, and the largest curvature of L~ can grow
+with sigma (digits-mlp after 20 steps: 7.9, 7.0, 7.7 and 19 at sigma 0.003, 0.03, 0.1 and 0.3).
+
+E L(w + sigma u) - L(w) is the expected sharpness; where L is a parabola it is sigma^2 tr(H) / 2.
 
 Expectations are means over antithetic pairs w + sigma u, w - sigma u, drawn from a seed, the same on every rank; a
 standard error stands beside each.
