@@ -175,8 +175,8 @@ def test_smoothing_a_parabola_leaves_its_curvature() -> None:
 
 
 def test_the_largest_curvature_of_a_loss_of_bounded_slope_falls_as_it_must() -> None:
-    """Logistic regression at 0: the smoothed Hessian is the mean of a a^T E s'(sigma |a| z), z ~ N(0, 1), by quadrature;
-    |a| bounds the slope."""
+    """Logistic regression at 0: the smoothed Hessian is the mean of a a^T E s'(sigma |a| z) over z ~ N(0, 1), here by
+    quadrature; |a| bounds the slope."""
     a = random(40, 6)
     z = torch.linspace(-8, 8, 4001).double()
     weights = torch.exp(-(z**2) / 2)
