@@ -217,7 +217,7 @@ def measured_momentum(
 
     Example:
         >>> from analysis.asynchrony.server import quadratic, simulate
-        >>> runs = simulate(quadratic([0.5, 1.0]), [1.0, 1.0], workers=4, writes=60, lr=0.1, replicas=200, seed=1)
+        >>> runs = simulate(quadratic([0.5, 1.0]), [1.0, 1.0], workers=4, writes=99, lr=0.1, replicas=99, seed=1)
         >>> table = measured_momentum(runs.path, runs.path * [0.5, 1.0], runs.staleness, lr=0.1, workers=4)
         >>> bool((table.set_index("way")["implicit"] - 0.75).abs()[["ensemble", "staleness"]].max() < 0.02)
         True
