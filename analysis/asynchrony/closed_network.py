@@ -66,16 +66,17 @@ def throughput(between_s: ArrayLike, serve_s: float) -> Throughput:
     if not serve_s >= 0:
         raise ValueError(f"serve_s must be at least 0 seconds: got {serve_s}")
     workers = len(z)
-    # Row k: sums over the sets of m workers without k; the last row: with all. Scaled down together as they grow.
-    sums = np.zeros((workers + 1, workers + 1))
+    # Row i: sums over the sets of m workers without one of the i-th time; the last row: with all. Scaled as they grow.
+    _, left_out, like = np.unique(z, return_index=True, return_inverse=True)
+    sums = np.zeros((len(left_out) + 1, workers + 1))
     sums[:, 0] = 1.0
     size = np.arange(1, workers + 1)
     for j in range(workers):
         added = size * (serve_s / z[j]) * sums[:, :-1]
-        added[j] = 0.0
+        added[:-1][left_out == j] = 0.0
         sums[:, 1:] += added
         sums /= sums.max()
-    writes_per_s = sums[:-1].sum(1) / sums[-1].sum() / z
+    writes_per_s = (sums[:-1].sum(1) / sums[-1].sum())[like] / z
     return Throughput(writes_per_s, float(writes_per_s.sum() * serve_s), float((1 - writes_per_s * z).sum()))
 
 
