@@ -5,11 +5,15 @@ needs, has more to tell:
 
     eigenvalues   the ends of its spectrum converge first; the first run goes on until they have, the others confirm
                   them, and find further copies of an eigenvalue, of which one run sees only one
-    trace         its first coefficient is z^T A z / P, Hutchinson's form. With the eigenvectors Q known, the part of
-                  the variance that their eigenvalues Lambda cause goes: the mean of z^T A z - |Lambda^1/2 Q^T z|^2
-                  estimates the trace of what is left, tr Lambda is exact
+    trace         its first coefficient is z^T A z / P, Hutchinson's form. The first run's basis V holds most of A, and
+                  its products are known: the trace there is exact, and the other runs' forms estimate the trace of
+                  what is left, (1 - V^T V) A (1 - V^T V), at no further product. Large eigenvalues, which make
+                  Hutchinson's estimate noisy, are not in it
 
-Symbols: A [P, P], z vector of signs, Q [k, P] eigenvectors in rows, Lambda their eigenvalues.
+Symbols: A [P, P], z vector of signs, V [steps, P] orthonormal in rows.
+
+Source of the trace: Chen and Hallman, Krylov-Aware Stochastic Trace Estimation, arXiv 2205.01736; here with one
+vector's Krylov space.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ class Spectrum:
 
     Attributes:
         eigenpairs: at the wanted end.
-        trace: estimate and standard error, from `probes` vectors without the eigenpairs' part.
+        trace: its value on the first run's Krylov space, and an estimate of the rest with its standard error.
         quadrature: nodes and weights of the density; P times its mean is Hutchinson's plain estimate of the trace.
         products: in all.
     """
@@ -63,29 +67,32 @@ def spectrum(
         operator: matrix [P, P].
         k, which, tol: see `analysis.probes.eigenvalues.largest_eigenvalues`. An eigenvalue's copies are seen up to the
             number of probes, by those whose run converges within `steps`.
-        probes: number of random vectors, at least 2.
+        probes: number of random vectors, at least 3.
         steps: products for each. It takes (steps + 1) P numbers, or those of k + 15 vectors if that is more.
         max_products: for eigenvalues that have not converged in the first run; on top of probes * steps.
         seed: of the signs.
 
     Raises:
-        ValueError: fewer than 2 probes, no steps, k not in [1, P], or an unknown end.
+        ValueError: fewer than 3 probes, no steps, k not in [1, P], or an unknown end.
 
     Example:
         >>> from analysis.probes.products import Matrix
         >>> diagonal = torch.cat([torch.linspace(-1, 1, 100), torch.tensor([5.0, 9.0])]).double()
-        >>> found = spectrum(Matrix(torch.diag(diagonal)), k=2, probes=2, steps=30)
-        >>> found.eigenpairs.values.round(9).tolist(), round(found.trace.estimate, 9), found.products
-        ([9.0, 5.0], 14.0, 62)
+        >>> found = spectrum(Matrix(torch.diag(diagonal)), k=2, probes=3, steps=30)
+        >>> low, high = found.trace.interval()
+        >>> found.eigenpairs.values.round(9).tolist(), low < 14 < high, found.products
+        ([9.0, 5.0], True, 92)
     """
     check_end(operator, k, which)
     check_rule(probes, steps)
-    if probes < 2:
-        raise ValueError(f"probes must be at least 2 for a standard error: got {probes} (10 are usual)")
+    if probes < 3:
+        raise ValueError(f"probes must be at least 3 for a standard error: got {probes} (10 are usual)")
     tol = tolerance(operator, tol)
     before = operator.products
     lanczos = Lanczos(operator, signs(1, operator, seed)[0], max(steps, k + 15), seed)
     rules = [rule(lanczos, steps)]
+    inside = lanczos.trace()
+    held = [lanczos.held(signs(1, operator, seed, probe)[0]) for probe in range(1, probes)]
     values, vectors = search(lanczos, k, which, tol, operator.products + max_products, copies=False)
     for probe in range(1, probes):
         lanczos.begin(signs(1, operator, seed, probe)[0])
@@ -93,7 +100,7 @@ def spectrum(
         values, vectors = _confirm(lanczos, values, vectors, which, tol)
     pairs = finish(lanczos, vectors, which, tol, before)
     found = gather(rules)
-    return Spectrum(pairs, _trace(operator, pairs, found, seed), found, operator.products - before)
+    return Spectrum(pairs, _trace(operator, found, inside, np.array(held)), found, operator.products - before)
 
 
 def _confirm(lanczos: Lanczos, values: Array, vectors: Tensor, which: Which, tol: float) -> tuple[Array, Tensor]:
@@ -114,12 +121,9 @@ def _confirm(lanczos: Lanczos, values: Array, vectors: Tensor, which: Which, tol
     return values, vectors
 
 
-def _trace(operator: Operator, pairs: Eigenpairs, found: Quadrature, seed: int) -> Trace:
-    """Hutchinson's estimate of the trace of A - Q^T Lambda Q from the runs' start vectors, and the trace of Lambda."""
-    forms = operator.parameters * (found.weights * found.nodes).sum(1)
-    for probe in range(len(forms)):
-        overlap = pairs.vectors @ signs(1, operator, seed, probe)[0]
-        forms[probe] += pairs.values @ (1 - overlap.double().cpu().numpy() ** 2)
+def _trace(operator: Operator, found: Quadrature, inside: float, held: Array) -> Trace:
+    """`inside`, and Hutchinson's estimate of what the first run did not hold of the others' forms."""
+    forms = operator.parameters * (found.weights * found.nodes).sum(1)[1:] - held
     rounding = operator.parameters * float(np.abs(found.nodes).max()) * torch.finfo(operator.dtype).eps
     error = float(np.hypot(np.std(forms, ddof=1) / len(forms) ** 0.5, rounding))
-    return Trace(float(forms.mean()), error, len(forms), len(forms) - 1, "hutchinson, deflated")
+    return Trace(inside + float(forms.mean()), error, found.nodes.size, len(forms) - 1, "krylov-aware")

@@ -152,6 +152,18 @@ class Lanczos:
         """Ritz vectors [k, P] for columns y [m, k] of `Ritz.y`."""
         return self._tensor(y.T) @ self._basis[: self.size]
 
+    def held(self, z: Tensor) -> float:
+        """What the basis accounts for in z^T A z [P]: the rest is z^T (1 - V^T V) A (1 - V^T V) z; no product."""
+        overlaps = self._basis[: self.size + 1] @ z.to(self.operator.device, self.operator.dtype)
+        c = overlaps.double().cpu().numpy()
+        t = self._projection[: self.size, : self.size]
+        outside = 0.0 if self.exhausted else 2 * self._coupling * c[-2] * c[-1]
+        return float(c[:-1] @ t @ c[:-1] + outside)
+
+    def trace(self) -> float:
+        """The trace of T: A's own within the span of the basis."""
+        return float(self._projection[: self.size, : self.size].trace())
+
     def restart(self, ritz: Ritz, kept: NDArray[np.intp], *, fresh: bool = False) -> None:
         """Shrink to some Ritz vectors and the vector that comes next, which keeps what the products have found.
 

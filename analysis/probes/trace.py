@@ -24,13 +24,14 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
 from analysis.probes.lanczos import Array, signs
 from analysis.probes.products import Operator
 
-Method = Literal["hutchinson", "hutch++", "xtrace", "hutchinson, deflated"]
+Method = Literal["hutchinson", "hutch++", "xtrace", "krylov-aware"]
 
 BLOCK = 8  # products at a time
 
@@ -163,18 +164,53 @@ def xtrace(operator: Operator, products: int = 30, *, seed: int = 0) -> Trace:
     diagonal = np.abs(small.diagonal())
     tiny = np.finfo(np.float64).tiny + torch.finfo(operator.dtype).eps * diagonal.max()
     small = small + np.diag(np.where(diagonal < tiny, tiny, 0.0))
-    s = np.linalg.inv(small).T
-    s /= np.linalg.norm(s, axis=0)
-    h = _host(q @ aq.T)  # Q^T A Q
-    w = _host(q @ z.T)  # Q^T z, in columns
-    t = _host(q @ az.T)  # Q^T A z
-    g = _host(aq @ z.T)  # (A Q)^T z, equal to t but for rounding
-    overlap = (s * w).sum(0)  # s_i^T Q^T z_i
-    kept = w - s * overlap  # Q_i^T z_i, in the coordinates of Q
-    inside = h.trace() - np.einsum("ji,jk,ki->i", s, h, s)
-    # z^T (1 - Q_i Q_i^T) A (1 - Q_i Q_i^T) z, multiplied out.
-    outside = _host((z * az).sum(1)) - (kept * (t + g)).sum(0) + np.einsum("ji,jk,ki->i", kept, h, kept)
-    return _mean(inside + outside, 0.0, _rounding(z, az), products, "xtrace")
+    s = np.linalg.inv(small)
+    s /= np.linalg.norm(s, axis=1, keepdims=True)  # s_i in row i
+    parts = _Parts(h=_host(q @ aq.T), w=_host(z @ q.T), t=_host(az @ q.T), forms=_host((z * az).sum(1)))
+    estimates = parts.without(s[:, None, :])
+
+    # The estimates share their vectors, so that their scatter is too small for the error of their mean. The jackknife's
+    # is not (Efron and Stein 1981): XTrace of all vectors but j, for every j.
+    jackknife = np.empty(m)
+    for j in range(m):
+        others = np.delete(np.arange(m), j)
+        pairs = np.stack([s[others], np.broadcast_to(s[j], (m - 1, m))], axis=1)
+        jackknife[j] = parts.without(pairs, others).mean()
+    error = float(np.std(jackknife)) * (m - 1) ** 0.5
+    return Trace(float(estimates.mean()), float(np.hypot(error, _rounding(z, az))), products, m - 1, "xtrace")
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What XTrace knows of A and its m vectors z, in the coordinates of Q.
+
+    Attributes:
+        h: Q^T A Q [m, m].
+        w, t: Q^T z and Q^T A z of each vector, in rows [m, m].
+        forms: z^T A z [m].
+    """
+
+    h: Array
+    w: Array
+    t: Array
+    forms: Array
+
+    def without(self, directions: Array, vectors: NDArray[np.intp] | slice = slice(None)) -> Array:
+        """Estimates of the trace, each by one vector and the subspace without some directions.
+
+        Args:
+            directions: to take from Q [n, d, m], d for each estimate; unit vectors.
+            vectors: numbers [n] of the vectors.
+        """
+        gram = directions @ directions.transpose(0, 2, 1)
+        dual = np.linalg.pinv(gram, rcond=1e-12, hermitian=True) @ directions  # projector: directions^T dual
+        inside = self.h.trace() - np.einsum("ndi,ij,ndj->n", dual, self.h, directions)
+        w, t = self.w[vectors], self.t[vectors]
+        kept = w - np.einsum("ndi,nd->ni", directions, np.einsum("ndi,ni->nd", dual, w))
+        # z^T (1 - Q' Q'^T) A (1 - Q' Q'^T) z, multiplied out.
+        outside = self.forms[vectors] - 2 * (kept * t).sum(1) + np.einsum("ni,ij,nj->n", kept, self.h, kept)
+        found: Array = inside + outside
+        return found
 
 
 def _mean(forms: Array, exact: float, rounding: float, products: int, method: Method) -> Trace:
