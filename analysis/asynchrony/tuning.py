@@ -100,7 +100,7 @@ def _grids(runs: pd.DataFrame) -> dict[int, _Grid]:
                 f"all settings of {workers} workers must be run with the same seeds: momentum {momentum:g}, lr {lr:g} "
                 "lacks some (leave out seeds that not all have; a run that never reached the target has the cost NaN)"
             )
-        found[int(workers)] = _Grid(settings[:, 0], settings[:, 1], costs)
+        found[int(workers)] = _Grid(settings[:, 0] + 0.0, settings[:, 1], costs)  # -0.0 is 0.0
     return found
 
 
