@@ -1,4 +1,4 @@
-"""Where each rank's time went: computing, waiting for stragglers, waiting for the wire, serving, applying, the rest."""
+"""Where each rank's time went: computing, waiting for stragglers, for the wire, serving, applying, done, the rest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from analysis import intervals
 from analysis.intervals import Intervals, Nanoseconds
 from bench.records import KINDS
 
-PARTS = ("gradient_s", "exposed_straggler_s", "exposed_transfer_s", "serve_s", "apply_s", "idle_s", "other_s")
+PARTS = (
+    "gradient_s", "exposed_straggler_s", "exposed_transfer_s", "serve_s", "apply_s", "idle_s", "finished_s", "other_s",
+)  # fmt: skip
 """The parts of `time_split`; they add up to the duration. `other_s` is what the harness costs: no row covers it."""
 
 NOT_COMMUNICATION = ("records",)
@@ -38,7 +40,9 @@ def time_split(events: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """Seconds that each rank of each run spent on what; the parts add up to the run's duration.
 
     A moment that belongs to several rows counts once, for the first of: gradient, exposed communication, serve, apply.
-    (A server is idle whenever it neither serves nor applies.) Exposed communication is waiting that is not hidden
+    A server is idle whenever it neither serves nor applies. A worker has finished when its last row has ended: fast
+    workers do their steps sooner than the run's last one. What remains is "other": drawing batches, the harness, and
+    waiting for a processor core that ranks share. Exposed communication is waiting that is not hidden
     behind this rank's own gradient: the union of its wait rows minus the union of its gradient rows. Of that, the
     straggler part is the time before the last participant had joined:
 
@@ -62,7 +66,8 @@ def time_split(events: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     Source: exposed communication and overlap as in `exposed_comm_s`, `overlap_fraction` of the glossary.
 
     Example:
-        Two workers compute for 1 s and 3 s, then all-reduce until 4 s. The first waits 2 s for the second:
+        Two workers compute for 1 s and 3 s, then all-reduce until 4 s, and the run is over at 5 s. The first waits 2 s
+        for the second:
 
         >>> rows = [(0, "gradient", 0.0, 1.0), (1, "gradient", 0.0, 3.0), (0, "allreduce", 1.0, 4.0),
         ...     (1, "allreduce", 3.0, 4.0), (0, "wait", 1.0, 4.0), (1, "wait", 3.0, 4.0)]
@@ -70,7 +75,7 @@ def time_split(events: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         ...     run_id="a", label="g", peer=-1)
         >>> runs = pd.DataFrame({"run_id": ["a"], "duration_s": [5.0], "workers": [2], "lockstep": [True]})
         >>> split = time_split(events, runs)
-        >>> split[["gradient_s", "exposed_straggler_s", "exposed_transfer_s", "other_s"]].to_numpy().tolist()
+        >>> split[["gradient_s", "exposed_straggler_s", "exposed_transfer_s", "finished_s"]].to_numpy().tolist()
         [[1.0, 2.0, 1.0, 1.0], [3.0, 0.0, 1.0, 1.0]]
     """
     # Not all columns of all rows: there may be millions.
@@ -113,7 +118,10 @@ def time_split(events: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
     duration = duration_ns[group_run] / 1e9
     is_server = group_rank >= workers[group_run]
-    rest_s = _exact(duration - line.seconds(busy))
+    ends = base.copy()
+    np.maximum.at(ends, group, line.end)
+    finished_s = np.where(is_server, 0.0, duration - (ends - base) / 1e9)
+    rest_s = _exact(duration - line.seconds(busy) - finished_s)
     exposed_s, straggler_s = line.seconds(exposed), line.seconds(straggler)
     in_flight_s, hidden_s = line.seconds(in_flight), line.seconds(hidden)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -129,6 +137,7 @@ def time_split(events: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
             "serve_s": line.seconds(serve_only),
             "apply_s": line.seconds(apply_only),
             "idle_s": np.where(is_server, rest_s, 0.0),
+            "finished_s": _exact(finished_s),
             "other_s": np.where(is_server, 0.0, rest_s),
             "exposed_comm_s": exposed_s,
             "comm_in_flight_s": in_flight_s,

@@ -138,9 +138,10 @@ NOTES = (
     (
         "Where the time went",
         "Each moment of a rank counts once, for the first of: computing a gradient; waiting (exposed communication); "
-        "answering others; applying an update; else other. Waiting for slower workers: from this rank's own start of a "
-        "collective until the last worker joined (in lock-step gossip: until the neighbour sent). The rest of the "
-        "waiting is transfer or an answer that took its time. Other is what no row covers: drawing a batch, handing "
-        "work to a helper thread, writing records, waiting for a processor core that ranks share.",
+        "answering others; applying an update; else done, after the rank's last row, or other. Waiting for slower "
+        "workers: from this rank's own start of a collective until the last worker joined (in lock-step gossip: until "
+        "the neighbour sent). The rest of the waiting is transfer or an answer that took its time. Other is what no "
+        "row covers: drawing a batch, handing work to a helper thread, agreeing on snapshots, writing records, waiting "
+        "for a processor core that ranks share.",
     ),
 )

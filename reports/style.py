@@ -97,5 +97,6 @@ PARTS = (
     ("serve_s", "answering others", "#7fb7a3", "..", "#101014"),
     ("apply_s", "applying updates", "#17a398", "", "#101014"),
     ("idle_s", "idle (server)", "#ccd2da", "", "#101014"),
+    ("finished_s", "done, others still at work", "#e6e9ee", "", "#101014"),
     ("other_s", "other (data, harness, sharing cores)", "#99a3b0", "", "#101014"),
 )
