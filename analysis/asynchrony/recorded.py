@@ -1,12 +1,9 @@
 """Asynchrony as runs recorded it: whose gradients were how stale, against what speeds let expect, and its momentum.
 
-What can be measured where:
-
-- Every run with a server records the staleness of each write. That gives `implicit_momentum`: E tau / (1 + E tau), a
-  momentum if the law is near geometric, which the variance tells. It is all that a real run can say.
-- The center after every write, of several seeds from one start, gives the momentum itself: `measured_momentum`.
-  `analysis.asynchrony.server.simulate` has it. A run's planned snapshots do not: they are some writes apart, at times
-  that differ from seed to seed.
+Every run with a server records the staleness of each write. That gives `implicit_momentum`: E tau / (1 + E tau), which
+is a momentum if the law is near geometric, and the variance tells whether it is. More cannot be said from what a run
+keeps: `analysis.asynchrony.measured` needs the center after every write, and planned snapshots are some writes apart,
+at times that differ from seed to seed.
 
 Source: Mitliagkas, Zhang, Hadjis, Re, Asynchrony begets Momentum, arXiv 1605.09774; `analysis.asynchrony.waiting` for
     what is expected.
@@ -17,12 +14,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.asynchrony.ensemble import fit_momentum
 from analysis.asynchrony.law import WARM_UP, momentum_of_staleness
-from analysis.asynchrony.sensor import SMOOTHING, read
-from analysis.asynchrony.server import Array, Counts
 from analysis.asynchrony.waiting import expected_staleness
 from analysis.statistics import mean_over_runs
+
+BY_WORKER = (
+    "run_id", "server", "worker", "gradients", "share", "compute_s", "staleness_mean", "staleness_by_share",
+    "staleness_by_compute", "staleness_variance", "variance_memoryless", "zero_share", "zero_share_memoryless",
+)  # fmt: skip
 
 KEYS = ("study", "workload", "workers", "transport", "label")
 """Runs that differ only in their seed share a row of `implicit_momentum`."""
@@ -35,7 +34,7 @@ def center_writes(events: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     or `recv` row of that server, does. Where several messages make one write, it is the last one's.
 
     Args:
-        events: rows of `bench.records.EVENTS`, those of each rank in the order in which they were recorded.
+        events: rows of `bench.records.EVENTS`, those of each part of a rank's file in the order of recording.
         runs: rows of `bench.records.RUNS`; ranks from `workers` on are servers.
 
     Returns:
@@ -64,6 +63,9 @@ def center_writes(events: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     message = messages[following]
     known = (run[writes] == run[message]) & (rank[writes] == rank[message])
     writes, message = writes[known], message[known]
+    # Parts of a rank's rows may have been read in another order than they were written in.
+    order = np.lexsort((np.arange(len(writes)), rows["t1_s"].to_numpy()[writes], rank[writes], run[writes]))
+    writes, message = writes[order], message[order]
     at = rows.iloc[writes]
     return pd.DataFrame(
         {
@@ -144,7 +146,7 @@ def staleness_by_worker(events: pd.DataFrame, runs: pd.DataFrame, *, warm_up: in
                 }
             )
         )
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"run_id": []})
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(BY_WORKER))
 
 
 def implicit_momentum(events: pd.DataFrame, runs: pd.DataFrame, *, warm_up: int = WARM_UP) -> pd.DataFrame:
@@ -191,56 +193,3 @@ def implicit_momentum(events: pd.DataFrame, runs: pd.DataFrame, *, warm_up: int 
         summary.append((*setting, mean.mean, mean.low, mean.high, mean.n, mean.interval, expected, ratio))
     names = ["momentum", "low", "high", "n", "interval", "momentum_expected", "variance_ratio"]
     return pd.DataFrame(summary, columns=[*KEYS, *names])
-
-
-def measured_momentum(
-    paths: Array, gradients: Array, staleness: Counts, *, lr: float, momentum: float = 0.0, workers: int
-) -> pd.DataFrame:
-    """The implicit momentum of several seeds, measured in every way; no unit.
-
-    Args:
-        paths: the center after each write, all seeds from one start [S, T + 1, P], S at least 3.
-        gradients: of the loss, without noise, at these points [S, T, P] or [S, T + 1, P].
-        staleness: of each write [S, T].
-        lr: learning rate.
-        momentum: explicit momentum of the server.
-        workers: M.
-
-    Returns:
-        One row per way: `way`, `implicit`, `low`, `high`, `n` [seeds], `expected` (1 - 1/M), `about` (what to make of
-        it). The ways: "ensemble", the one to believe; "ensemble, products of means", drawn towards 0 by noise;
-        "ensemble, explicit fitted too"; "sensor", over the second half of each run, right only if the gradients that
-        were applied had no noise; "staleness", of the mean staleness after the warm-up.
-
-    Raises:
-        ValueError: shapes that do not fit, or too few seeds or writes.
-
-    Example:
-        >>> from analysis.asynchrony.server import quadratic, simulate
-        >>> runs = simulate(quadratic([0.5, 1.0]), [1.0, 1.0], workers=4, writes=99, lr=0.1, replicas=99, seed=1)
-        >>> table = measured_momentum(runs.path, runs.path * [0.5, 1.0], runs.staleness, lr=0.1, workers=4)
-        >>> bool((table.set_index("way")["implicit"] - 0.75).abs()[["ensemble", "staleness"]].max() < 0.02)
-        True
-    """
-    expected = 1 - 1 / workers
-    across = fit_momentum(paths, gradients, lr=lr, explicit=momentum).implicit
-    means = fit_momentum(paths, gradients, lr=lr, explicit=momentum, moments="of-means").implicit
-    fitted = fit_momentum(paths, gradients, lr=lr, explicit=None).implicit
-    half = (paths.shape[1] - 2) // 2
-    readings = [
-        float(np.nanmean(read(path, slope, lr=lr, momentum=momentum, smoothing=SMOOTHING).implicit[half:]))
-        for path, slope in zip(paths, gradients, strict=True)
-    ]
-    sensor = mean_over_runs(readings)
-    late = staleness[:, WARM_UP * workers :]
-    tau = mean_over_runs([float(m) for m in momentum_of_staleness(late.mean(1))] if late.size else [])
-    rows = [
-        ("ensemble", across.value, across.low, across.high, across.seeds, "least squares, products of different seeds"),
-        ("ensemble, products of means", means.value, means.low, means.high, means.seeds, "drawn towards 0 by noise"),
-        ("ensemble, explicit fitted too", fitted.value, fitted.low, fitted.high, fitted.seeds, "three terms"),
-        ("sensor", sensor.mean, sensor.low, sensor.high, sensor.n, "right only without gradient noise"),
-        ("staleness", tau.mean, tau.low, tau.high, tau.n, "of the mean; a momentum only if the law is geometric"),
-    ]
-    table = pd.DataFrame(rows, columns=["way", "implicit", "low", "high", "n", "about"])
-    table.insert(5, "expected", expected)
-    return table

@@ -9,20 +9,20 @@ from __future__ import annotations
 import doctest
 import importlib
 import math
+import pkgutil
 
 import numpy as np
 import pytest
 
+import analysis.asynchrony
 from analysis.asynchrony.ensemble import MomentumFit, fit_momentum
 from analysis.asynchrony.law import momentum_of_staleness
 from analysis.asynchrony.mean_path import distance, heavy_ball_path, law_by_write, staleness_path
-from analysis.asynchrony.recorded import measured_momentum
+from analysis.asynchrony.measured import measured_momentum
 from analysis.asynchrony.sensor import read
 from analysis.asynchrony.server import Service, Trajectories, exponential, fixed, normal, quadratic, simulate
 
-MODULES = (
-    "closed_network", "ensemble", "law", "mean_path", "recorded", "sensor", "server", "tuning", "waiting"
-)  # fmt: skip
+MODULES = [module.name for module in pkgutil.iter_modules(analysis.asynchrony.__path__)]
 WORKERS = (2, 4, 8, 16)
 CURVATURES = np.geomspace(0.02, 1, 400)
 
@@ -30,7 +30,8 @@ CURVATURES = np.geomspace(0.02, 1, 400)
 @pytest.mark.parametrize("module", MODULES)
 def test_doctests(module: str) -> None:
     result = doctest.testmod(importlib.import_module(f"analysis.asynchrony.{module}"))
-    assert result.attempted and not result.failed
+    assert result.attempted
+    assert not result.failed
 
 
 # -- the system --------------------------------------------------------------------------------------------------------
