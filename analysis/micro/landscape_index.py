@@ -25,23 +25,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
-from scipy.stats import pearsonr, spearmanr
+from scipy.stats import rankdata
 from torch import Tensor
 
+from analysis.probes.eigenvalues import largest_eigenvalues
 from analysis.probes.index import LandscapeIndex, landscape_index
 from analysis.probes.loss import ProbedLoss
 from analysis.probes.probe_set import ProbeSet, probe_set
+from analysis.probes.products import Curvature
 from analysis.probes.sharpness import sharpness
+from analysis.probes.trace import xtrace
 from bench.workloads.base import torch_generator
 from bench.workloads.objective import Objective
 from bench.workloads.registry import settings_class
 
+PREFIX = "index: "
 OURS = "‖Hv‖, v carried on"
 WINDOW = 15  # uses that the running median is taken over
-TRACE_DRAWS = 10
-RITZ_VECTORS, TOLERANCE = 12, 1e-2
-PROBES = ("top_eigenvalue", "trace", "sharpness", "adaptive_sharpness")
+TRACE_PRODUCTS = 12
+TOLERANCE = 1e-2  # of the eigenvalue's residual, relative
+PROBES = ("eigenvalue", "trace", "sharpness", "adaptive")
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Setup:
 SETUPS = {
     "digits-mlp": Setup((0.01, 0.03, 0.06), 480, 4, 12, 512),
     "mnist-mlp": Setup((0.007, 0.02, 0.06), 600, 5, 12, 512),
-    "shakespeare-gpt": Setup((0.1, 0.3), 320, 5, 8, 24),
+    "shakespeare-gpt": Setup((0.1, 0.3), 320, 5, 8, 16),
 }
 
 
@@ -106,8 +110,8 @@ class Rivals:
 
     def medians(self) -> dict[str, float]:
         """The running medians, and the chosen index without one."""
-        found = {f"index: {name}": statistics.median(values) for name, values in self.latest.items()}
-        return {**found, f"index: {OURS}, single use": self.latest[OURS][-1]}
+        found = {PREFIX + name: statistics.median(values) for name, values in self.latest.items()}
+        return {**found, f"{PREFIX}{OURS}, single use": self.latest[OURS][-1]}
 
 
 def run(name: str, setup: Setup, rate: float, seed: int) -> Iterator[dict[str, Any]]:
@@ -118,7 +122,7 @@ def run(name: str, setup: Setup, rate: float, seed: int) -> Iterator[dict[str, A
     table, stream = workload.optimizer, workload.batches(seed, 0, 1)
     x = workload.initial(seed)
     momentum, out = torch.zeros_like(x), torch.empty_like(x)
-    rivals, top = Rivals(seed), np.random.default_rng(0).standard_normal(len(x))
+    rivals = Rivals(seed)
     for step in range(1, setup.steps + 1):
         batch = stream.next()
 
@@ -135,94 +139,80 @@ def run(name: str, setup: Setup, rate: float, seed: int) -> Iterator[dict[str, A
         momentum.mul_(table["momentum"]).add_(g).add_(x, alpha=table.get("weight_decay", 0.0))
         x -= rate * momentum
         if step % (setup.steps // setup.snapshots) == 0:
-            top, probes = probe(objective, chosen, x, top)
+            probes = probe(objective, chosen, x)
             yield {"workload": workload.name, "lr": rate, "seed": seed, "step": step, **probes, **rivals.medians()}
 
 
-def probe(objective: Objective, chosen: ProbeSet, x: Tensor, start: Any) -> tuple[Any, dict[str, float]]:
-    """The real probes at x, and the top eigenvector, with which the next snapshot's search starts."""
+def probe(objective: Objective, chosen: ProbeSet, x: Tensor) -> dict[str, float]:
+    """The real probes at x."""
     loss = ProbedLoss(objective, chosen)
-    with objective.at(x):
-        product = hessian_product(objective, chosen, x)
-        operator = LinearOperator((len(x), len(x)), matvec=product, dtype=np.float64)
-        (value,), vectors = eigsh(operator, k=1, which="LA", v0=start, tol=TOLERANCE, ncv=RITZ_VECTORS)
-        signs = np.random.default_rng(0).choice([-1.0, 1.0], (TRACE_DRAWS, len(x)))
-        trace = np.mean([z @ product(z) for z in signs])
+    with Curvature(objective, x, chosen.batches, samples=chosen.samples) as hessian:
+        top, trace = largest_eigenvalues(hessian, k=1, tol=TOLERANCE), xtrace(hessian, TRACE_PRODUCTS)
     plain, adaptive = sharpness(loss, x, radius=0.05), sharpness(loss, x, radius=0.5, adaptive=True)
-    return vectors[:, 0], {
+    return {
         "loss": plain.loss,
-        "top_eigenvalue": float(value),
-        "trace": float(trace),
+        "eigenvalue": float(top.values[0]),
+        "trace": trace.estimate,
         "sharpness": plain.sharpness,
-        "adaptive_sharpness": adaptive.sharpness,
+        "adaptive": adaptive.sharpness,
     }
 
 
-def hessian_product(objective: Objective, chosen: ProbeSet, x: Tensor) -> Callable[[Any], Any]:
-    """v -> H v [P] of the mean loss over the probe set, exactly; the first derivative's graphs are kept."""
-    at = x.detach().requires_grad_(True)
-    slopes = []
-    for inputs, targets in chosen.batches:
-        loss = objective.loss(objective.logits(at, inputs), targets) * (len(targets) / chosen.samples)
-        slopes.append(torch.autograd.grad(loss, at, create_graph=True)[0])
-
-    def product(v: Any) -> Any:
-        tangent = torch.from_numpy(np.ascontiguousarray(v).ravel()).to(x)
-        whole = torch.zeros_like(x, dtype=torch.float64)
-        for slope in slopes:
-            whole += torch.autograd.grad(slope, at, tangent, retain_graph=True)[0]
-        return whole.numpy()
-
-    return product
-
-
 def correlations(rows: pd.DataFrame) -> pd.DataFrame:
-    """For each index and probe: rank and linear correlation over all rows, and rank correlation within runs.
+    """How each index goes with each probe.
 
     Args:
         rows: from `run`, of one workload.
 
     Returns:
-        index, probe, spearman, pearson (both pooled), within (median over the runs of their own rank correlation),
-        worst (the lowest of these), ratio (median of index / probe).
+        index, probe; spearman, pearson: over all rows; low, high: 95 % interval of spearman, by resampling whole runs;
+        within, worst: median and lowest of the runs' own rank correlations; ratio: median of index / probe.
     """
     runs = [part for _, part in rows.groupby(["lr", "seed"])]
+    drawn = np.random.default_rng(0).integers(len(runs), size=(RESAMPLES, len(runs)))
     found = []
-    for column in (c for c in rows.columns if c.startswith("index: ")):
+    for column in (c for c in rows.columns if c.startswith(PREFIX)):
         for name in PROBES:
-            own = [float(spearmanr(part[column], part[name]).statistic) for part in runs]
+            pairs = [part[[column, name]].to_numpy() for part in runs]
+            whole = np.concatenate(pairs)
+            own = [_spearman(pair) for pair in pairs]
+            low, high = np.quantile([_spearman(np.concatenate([pairs[k] for k in d])) for d in drawn], [0.025, 0.975])
             found.append(
                 {
-                    "index": column.removeprefix("index: "),
+                    "index": column.removeprefix(PREFIX),
                     "probe": name,
-                    "spearman": float(spearmanr(rows[column], rows[name]).statistic),
-                    "pearson": float(pearsonr(rows[column], rows[name]).statistic),
+                    "spearman": _spearman(whole),
+                    "low": low,
+                    "high": high,
+                    "pearson": float(np.corrcoef(whole.T)[0, 1]),
                     "within": statistics.median(own),
                     "worst": min(own),
-                    "ratio": float((rows[column] / rows[name]).median()),
+                    "ratio": float(np.median(whole[:, 0] / whole[:, 1])),
                 }
             )
     return pd.DataFrame(found)
 
 
+def _spearman(pairs: Any) -> float:
+    """Rank correlation of the two columns [k, 2]."""
+    return float(np.corrcoef(rankdata(pairs, axis=0).T)[0, 1])
+
+
 def table(rows: pd.DataFrame) -> str:
     """The correlations of one workload, as Markdown."""
     found = correlations(rows)
-    order = found[found["probe"] == "top_eigenvalue"].sort_values("spearman", ascending=False)
+    best = found[found["probe"] == "eigenvalue"].sort_values("spearman", ascending=False)
     lines = [
-        "| index | eigenvalue: pooled | Pearson | in a run | worst run | index / eigenvalue | trace: pooled | Pearson "
-        "| in a run | sharpness: pooled | in a run | adaptive: pooled | in a run |",
+        "| index | eigenvalue | 95 % | in a run | Pearson | index / eigenvalue | trace | in a run | Pearson "
+        "| sharpness | in a run | adaptive | in a run |",
         "|---|" + "---|" * 12,
     ]
-    for name in order["index"]:
-        top, trace, ball, scaled = (
-            found[(found["index"] == name) & (found["probe"] == probe)].iloc[0] for probe in PROBES
-        )
-        numbers = [
-            top.spearman, top.pearson, top.within, top.worst, top.ratio, trace.spearman, trace.pearson, trace.within,
-            ball.spearman, ball.within, scaled.spearman, scaled.within,
-        ]  # fmt: skip
-        lines.append(f"| {name} | " + " | ".join(f"{number:.2f}" for number in numbers) + " |")
+    for name in best["index"]:
+        top, trace, ball, scaled = (found[(found["index"] == name) & (found["probe"] == p)].iloc[0] for p in PROBES)
+        cells = [f"{top.spearman:.2f}", f"{top.low:.2f} to {top.high:.2f}"]
+        cells += [f"{v:.2f}" for v in (top.within, top.pearson, top.ratio, trace.spearman, trace.within, trace.pearson)]
+        cells += [f"{v:.2f}" for v in (ball.spearman, ball.within, scaled.spearman, scaled.within)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
