@@ -15,12 +15,15 @@ import numpy as np
 import pytest
 
 import analysis.asynchrony
+from algorithms.async_sgd import AsyncSGD
 from analysis.asynchrony.ensemble import MomentumFit, fit_momentum
 from analysis.asynchrony.law import momentum_of_staleness
 from analysis.asynchrony.mean_path import distance, heavy_ball_path, law_by_write, staleness_path
 from analysis.asynchrony.measured import measured_momentum
 from analysis.asynchrony.sensor import read
 from analysis.asynchrony.server import Service, Trajectories, exponential, fixed, normal, quadratic, simulate
+from tests.algorithms.support import quadratic as workload
+from tests.algorithms.test_async_sgd import trace
 
 MODULES = [module.name for module in pkgutil.iter_modules(analysis.asynchrony.__path__)]
 WORKERS = (2, 4, 8, 16)
@@ -396,3 +399,26 @@ def test_all_ways_side_by_side() -> None:
         assert table.loc[way, "low"] <= table.loc[way, "implicit"] <= table.loc[way, "high"]
     assert table.loc["ensemble, products of means", "implicit"] < 0.7
     assert abs(table.loc["sensor", "implicit"] - 0.75) > 0.05
+
+
+def test_the_ensemble_of_the_products_simulator() -> None:
+    """async-sgd of four memoryless workers on the noisy quadratic, momentum -0.3, every write watched: 40 seeds."""
+    paths, staleness, writes = [], [], 100
+    for seed in range(40):
+        problem = workload(4, dimension=10, noise=0.05, heterogeneity=0.0)
+        run = trace(AsyncSGD(momentum=-0.3), problem, 4, 40.0, lr=0.1, seed=seed)
+        away = run.path[: writes + 1] - problem.minimiser  # type: ignore[attr-defined]
+        paths.append((away * away[0]).numpy())  # seeds start at the minimiser plus signs, which this takes away
+        staleness.append(run.staleness[:writes])
+    path, curvatures = np.stack(paths), problem.eigenvalues.numpy()  # type: ignore[attr-defined]
+    np.testing.assert_allclose(path[:, 0], 1, atol=1e-12)
+    for explicit in (-0.3, None):
+        found = fit_momentum(path, path * curvatures, lr=0.1, explicit=explicit, resamples=499)
+        assert abs(found.implicit.value - 0.75) < 0.03
+        assert found.implicit.low < 0.75 < found.implicit.high
+    predicted = heavy_ball_path(
+        lambda w: w * curvatures, path[0, 0], writes=writes, lr=0.1, implicit=0.75, momentum=-0.3
+    )  # fmt: skip
+    found_away = distance(path, predicted)
+    assert found_away.largest < 5 * found_away.standard_error  # the largest of a thousand points
+    assert momentum_of_staleness(np.array(staleness)[:, 20:].mean()) == pytest.approx(0.75, abs=0.01)
