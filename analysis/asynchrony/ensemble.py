@@ -105,9 +105,10 @@ def fit_momentum(
         >>> round(found.implicit.value, 9), round(found.rate.value, 9), found.implicit.seeds
         (0.5, 0.5, 3)
     """
-    seeds, points = paths.shape[0], paths.shape[1]
-    if paths.ndim != 3 or gradients.shape[::2] != paths.shape[::2] or gradients.shape[1] not in (points - 1, points):
+    fits = paths.ndim == gradients.ndim == 3 and paths.shape[::2] == gradients.shape[::2]
+    if not fits or gradients.shape[1] not in (paths.shape[1] - 1, paths.shape[1]):
         raise ValueError(f"paths must be [S, T + 1, P], gradients [S, T, P]: got {paths.shape} and {gradients.shape}")
+    seeds, points, _ = paths.shape
     if seeds < 3 or points < 4:
         raise ValueError(f"at least 3 seeds and 3 writes are needed: got {seeds} and {points - 1}")
     steps = np.diff(paths, axis=1)  # steps[:, t] = D_{t+1}

@@ -238,6 +238,8 @@ def test_the_ensemble_refuses_what_it_cannot_fit() -> None:
     path = np.ones((3, 6, 2))
     with pytest.raises(ValueError, match=r"paths must be \[S, T \+ 1, P\]"):
         fit_momentum(path, path[:, :3], lr=0.1)
+    with pytest.raises(ValueError, match=r"got \(6, 2\) and \(6, 2\)"):
+        fit_momentum(path[0], path[0], lr=0.1)
     with pytest.raises(ValueError, match="at least 3 seeds and 3 writes are needed: got 2 and 5"):
         fit_momentum(path[:2], path[:2], lr=0.1)
 
