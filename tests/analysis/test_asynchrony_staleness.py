@@ -334,6 +334,22 @@ def test_writes_are_ascribed_to_who_made_them() -> None:
         assert staleness == t - (earlier[-1] + 1 if len(earlier) else 0)
 
 
+def test_a_write_whose_message_is_missing_is_nobodys_and_parts_may_come_in_any_order() -> None:
+    """A torn file: its last write must not go to a worker of the next run. Parts read as 0, 10, 2 are put in order."""
+    events, _ = recorded(3, seconds=30.0)
+    server = events[events["rank"] == 3]
+    torn = server.iloc[: int(np.flatnonzero(server["kind"] == "apply")[-1]) + 1].assign(run_id="torn")
+    both = center_writes(pd.concat([torn, events]), runs_table(3, "torn", "a"))
+    whole = both[both["run_id"] == "a"].drop(columns="run_id").reset_index(drop=True)
+    rest = both[both["run_id"] == "torn"].drop(columns="run_id").reset_index(drop=True)
+    assert len(rest) == len(whole) - 1
+    pd.testing.assert_frame_equal(rest, whole.iloc[:-1])
+    starts = np.flatnonzero(server["kind"] == "apply")[[0, 20, 50]]
+    first, second, third = (server.iloc[a:b] for a, b in itertools.pairwise([*starts, len(server)]))
+    mixed = center_writes(pd.concat([first, third, second]), runs_table(3, "a"))
+    pd.testing.assert_frame_equal(mixed.drop(columns="run_id"), whole)
+
+
 def test_staleness_by_worker_against_its_speed() -> None:
     """Speeds 1, 1/2, 1/4, memoryless: measured mean = from the share (but for the ends) = from the compute times."""
     compute = Compute(gradient_s=1.0, distribution="exponential", slow={"1": 2.0, "2": 4.0})
