@@ -90,7 +90,9 @@ def time_split(events: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
     rank = events["rank"].to_numpy(dtype=np.int64)
     ranks = int(rank.max()) + 1 if len(rank) else 1
-    keys, group = np.unique(run_code.astype(np.int64) * ranks + rank, return_inverse=True)
+    code = run_code.astype(np.int64) * ranks + rank
+    there = np.bincount(code, minlength=1) > 0
+    keys, group = np.flatnonzero(there), (np.cumsum(there) - 1)[code]
     group_run, group_rank = keys // ranks, keys % ranks
     widths = duration_ns[group_run] + 1  # one empty nanosecond between neighbours: no interval crosses a border
     base = np.concatenate([[0], np.cumsum(widths)[:-1]]).astype(np.int64) if len(keys) else np.zeros(0, np.int64)
@@ -178,25 +180,39 @@ def _waiting_for_the_last(
     ):
         if not rows.any():
             continue
-        table = pd.DataFrame(
-            {
-                "run": run_code[rows],
-                "label": label_code[rows],
-                "pair": pair[rows],
-                "group": group[rows],
-                "t0": t0[rows],
-                "start": line.start[rows],
-                "needed": needed[rows],
-            }
-        )
-        table = table.sort_values(["group", "t0"], kind="stable")
-        table["occurrence"] = table.groupby(["run", "label", "pair", "group"]).cumcount()
-        together = table.groupby(["run", "label", "pair", "occurrence"], sort=False)
-        table["last"] = together["t0"].transform("max")
-        table = table[together["t0"].transform("size") == table["needed"]]
+        together = np.stack([run_code[rows], label_code[rows], pair[rows]])
+        codes = _numbered(together)
+        occurrence = _occurrence(codes, group[rows], t0[rows])
+        # Rows of one exchange side by side: the latest start of each, and whether everybody is there.
+        order = np.lexsort((occurrence, codes))
+        exchange_code = _numbered(np.stack([codes, occurrence]))[order]
+        first = np.flatnonzero(np.diff(exchange_code, prepend=-1))
+        size = np.diff(np.append(first, len(order)))
+        last = np.repeat(np.maximum.reduceat(t0[rows][order], first), size)
+        whole = np.repeat(size, size) == needed[rows][order]
+        chosen, last = np.flatnonzero(rows)[order][whole], last[whole]
         # The last start lies on another rank's piece of the line: carry it over by its distance from this rank's t0.
-        border = base[table["group"].to_numpy()]
-        end = border + table["last"].to_numpy()
-        next_border = np.append(base, np.iinfo(np.int64).max)[table["group"].to_numpy() + 1]
-        parts.append(intervals.union(table["start"].to_numpy(), np.minimum(end, next_border - 1)))
+        border = base[group[chosen]]
+        next_border = np.append(base, np.iinfo(np.int64).max)[group[chosen] + 1]
+        parts.append(intervals.union(line.start[chosen], np.minimum(border + last, next_border - 1)))
     return intervals.merge(*parts) if parts else intervals.union(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def _numbered(columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The same number for equal columns of [k, n], different ones for different columns; in their order [n]."""
+    code = np.zeros(columns.shape[1], dtype=np.int64)
+    for row in columns:
+        low, high = int(row.min(initial=0)), int(row.max(initial=0))
+        code = code * (high - low + 1) + (row - low)
+        code = np.unique(code, return_inverse=True)[1]  # small again, so that the product never overflows
+    return code
+
+
+def _occurrence(code: NDArray[np.int64], group: NDArray[np.int64], t0: Nanoseconds) -> NDArray[np.int64]:
+    """The how manieth row with its code and group each is, by time, from 0 [n]."""
+    order = np.lexsort((t0, group, code))
+    changed = (np.diff(code[order], prepend=-1) != 0) | (np.diff(group[order], prepend=-1) != 0)
+    first = np.flatnonzero(changed)
+    found = np.empty(len(code), dtype=np.int64)
+    found[order] = np.arange(len(code)) - np.repeat(first, np.diff(np.append(first, len(code))))
+    return found
