@@ -22,6 +22,8 @@ from analysis.probes.products import Operator
 Which = Literal["LA", "SA", "LM"]
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-4}
+SMALL = 512  # a matrix of no more rows is searched without restarts: at most its whole space
+ENOUGH = 25  # products before a search that began anew may end; a random vector hardly sees one eigenvector at first
 SAFETY = 0.9  # of the tolerance, for residuals that are known from the basis only
 
 
@@ -67,7 +69,8 @@ def largest_eigenvalues(
         tol: a residual must be at most tol |value|, or tol / 1000 of the matrix's norm for values smaller than that.
             Default 1e-6 in float64; 1e-4 in float32, where 1e-6 of the norm is the least that can be reached.
         max_products: give up after about as many.
-        basis: number of vectors of P numbers to hold; default 3 k, at least 30. Fewer need more products.
+        basis: number of vectors of P numbers to hold, at least k + 2; default 3 k, at least 30, and P if that is 512 or
+            less. Fewer need more products.
         seed: of the start vector.
 
     Raises:
@@ -81,9 +84,10 @@ def largest_eigenvalues(
         (True, [9.0, 9.0, 5.0])
     """
     check_end(operator, k, which)
-    size = max(3 * k, 30) if basis is None else basis
+    usual = operator.parameters if operator.parameters <= SMALL else max(3 * k, 30)
+    size = usual if basis is None else basis
     if size < min(k + 2, operator.parameters):
-        raise ValueError(f"basis must hold at least k + 2 vectors: got basis={size}, k={k} (try {max(3 * k, 30)})")
+        raise ValueError(f"basis must hold at least k + 2 vectors: got basis={size}, k={k} (leave it out for {usual})")
     before = operator.products
     lanczos = Lanczos(operator, signs(1, operator, seed)[0], size, seed)
     tol = tolerance(operator, tol)
@@ -122,7 +126,8 @@ def search(
         max_products: give up when the operator has computed as many.
         copies: begin anew from random vectors, to find further copies of eigenvalues.
     """
-    known: Array | None = None  # what was found when the search last began anew
+    known: Array | None = None  # what had been found when the search last began anew
+    begun = 0  # products when it did
     while True:
         if lanczos.size >= k:
             ritz = lanczos.ritz()
@@ -132,13 +137,13 @@ def search(
             full = lanczos.size == lanczos.capacity
             if lanczos.exhausted or lanczos.products >= max_products or (done and not copies):
                 break
-            if done and (known is None or full):
+            if done and (known is None or lanczos.products - begun >= ENOUGH):
                 changed = known is None or np.abs(found - known).max() > tol * np.abs(found).max()
                 if not changed and _settled(ritz, good, end, k, which):
                     break
                 if changed:
                     lanczos.restart(ritz, end[:k], fresh=True)
-                    known, full = found, False
+                    known, begun, full = found, lanczos.products, False
             if full:
                 lanczos.restart(ritz, end[: k + (lanczos.capacity - k) // 2])
         lanczos.grow()
@@ -180,7 +185,7 @@ def order(values: Array, which: Which) -> NDArray[np.intp]:
 
 
 def _settled(ritz: Ritz, good: NDArray[np.bool_], end: NDArray[np.intp], k: int, which: Which) -> bool:
-    """Whether what a full basis made of a random vector stays behind the k pairs that were known before.
+    """Whether what a random vector led to stays behind the k pairs that were known before.
 
     It does if the first that is not among them is further away than its residual, or has converged itself.
     """
