@@ -16,7 +16,8 @@ def missing(runs: pd.DataFrame, events: pd.DataFrame, heldout: pd.DataFrame) -> 
         >>> missing(runs, events, pd.DataFrame({"run_id": []}))
         ['a: no events of rank 1', 'a: no held-out losses (heldout.parquet)']
     """
-    have = {run_id: set(group) for run_id, group in events.groupby("run_id")["rank"]}
+    ranks_of = events.groupby("run_id", observed=True)["rank"]
+    have = {run_id: set(group.unique()) for run_id, group in ranks_of}
     evaluated = set(heldout["run_id"])
     sentences = []
     for run_id, status, ranks in zip(runs["run_id"], runs["status"], runs["ranks"], strict=True):

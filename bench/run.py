@@ -240,7 +240,8 @@ def _meter(world: MPI.Comm, device: torch.device) -> energy.Meter | None:
 
     host, gpu = socket.gethostname(), ""
     if device.type == "cuda":
-        gpu = str(torch.cuda.get_device_properties(device).uuid)
+        # Not every backend tells; NVML then says that it knows no such GPU, and the energy is unknown.
+        gpu = str(getattr(torch.cuda.get_device_properties(device), "uuid", "without UUID"))
     neighbours = world.allgather((host, gpu))
     if local_rank(world)[0] > 0:
         return None
