@@ -39,11 +39,10 @@ from bench.workloads.base import torch_generator
 from bench.workloads.objective import Objective
 from bench.workloads.registry import settings_class
 
-PREFIX = "index: "
 OURS = "‖Hv‖, v carried on"
-WINDOW = 15  # uses that the running median is taken over
+WINDOWS = (1, 5, 15)  # uses that running medians are taken over
 TRACE_PRODUCTS = 12
-TOLERANCE = 1e-2  # of the eigenvalue's residual, relative
+TOLERANCE, PRODUCTS = 1e-2, 60  # of the eigenvalue: relative residual, and when to be content with less
 PROBES = ("eigenvalue", "trace", "sharpness", "adaptive")
 RESAMPLES = 1000
 
@@ -70,22 +69,22 @@ class Setup:
 
 
 SETUPS = {
-    "digits-mlp": Setup((0.01, 0.03, 0.06), 480, 4, 12, 512),
-    "mnist-mlp": Setup((0.007, 0.02, 0.06), 600, 5, 12, 512),
-    "shakespeare-gpt": Setup((0.1, 0.3), 320, 5, 8, 16),
+    "digits-mlp": Setup((0.01, 0.03, 0.06), 480, 2, 12, 512),
+    "mnist-mlp": Setup((0.007, 0.02, 0.06), 600, 2, 12, 512),
+    "shakespeare-gpt": Setup((0.1, 0.3), 240, 2, 8, 16),
 }
 
 
 class Rivals:
-    """The indices that are compared, each with its running median; one gradient each and use, but for the free one.
+    """The indices that are compared, each with its running medians; one gradient each and use, but for the free one.
 
     Attributes:
         latest: name -> values of the latest uses.
     """
 
     def __init__(self, seed: int) -> None:
-        self.latest: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
-        self._carried = LandscapeIndex(WINDOW)
+        self.latest: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=max(WINDOWS)))
+        self._carried = LandscapeIndex()
         self._generator = torch_generator(seed, -1, "random direction")
 
     def use(self, gradient: Callable[[Tensor], Tensor], x: Tensor, here: Tensor, momentum: Tensor) -> None:
@@ -109,9 +108,12 @@ class Rivals:
             self.latest[name].append(value)
 
     def medians(self) -> dict[str, float]:
-        """The running medians, and the chosen index without one."""
-        found = {PREFIX + name: statistics.median(values) for name, values in self.latest.items()}
-        return {**found, f"{PREFIX}{OURS}, single use": self.latest[OURS][-1]}
+        """Running medians, by index and window."""
+        return {
+            f"{name} @ {window}": statistics.median(list(values)[-window:])
+            for name, values in self.latest.items()
+            for window in WINDOWS
+        }
 
 
 def run(name: str, setup: Setup, rate: float, seed: int) -> Iterator[dict[str, Any]]:
@@ -147,7 +149,10 @@ def probe(objective: Objective, chosen: ProbeSet, x: Tensor) -> dict[str, float]
     """The real probes at x."""
     loss = ProbedLoss(objective, chosen)
     with Curvature(objective, x, chosen.batches, samples=chosen.samples) as hessian:
-        top, trace = largest_eigenvalues(hessian, k=1, tol=TOLERANCE), xtrace(hessian, TRACE_PRODUCTS)
+        top, trace = (
+            largest_eigenvalues(hessian, k=1, tol=TOLERANCE, max_products=PRODUCTS),
+            xtrace(hessian, TRACE_PRODUCTS),
+        )
     plain, adaptive = sharpness(loss, x, radius=0.05), sharpness(loss, x, radius=0.5, adaptive=True)
     return {
         "loss": plain.loss,
@@ -165,25 +170,22 @@ def correlations(rows: pd.DataFrame) -> pd.DataFrame:
         rows: from `run`, of one workload.
 
     Returns:
-        index, probe; spearman, pearson: over all rows; low, high: 95 % interval of spearman, by resampling whole runs;
-        within, worst: median and lowest of the runs' own rank correlations; ratio: median of index / probe.
+        index, window, probe; spearman, pearson: over all rows; within, worst: median and lowest of the runs' own rank
+        correlations; ratio: median of index / probe.
     """
     runs = [part for _, part in rows.groupby(["lr", "seed"])]
-    drawn = np.random.default_rng(0).integers(len(runs), size=(RESAMPLES, len(runs)))
     found = []
-    for column in (c for c in rows.columns if c.startswith(PREFIX)):
+    for column in (c for c in rows.columns if " @ " in c):
+        index, _, window = column.partition(" @ ")
         for name in PROBES:
-            pairs = [part[[column, name]].to_numpy() for part in runs]
-            whole = np.concatenate(pairs)
-            own = [_spearman(pair) for pair in pairs]
-            low, high = np.quantile([_spearman(np.concatenate([pairs[k] for k in d])) for d in drawn], [0.025, 0.975])
+            whole = rows[[column, name]].to_numpy()
+            own = [_spearman(part[[column, name]].to_numpy()) for part in runs]
             found.append(
                 {
-                    "index": column.removeprefix(PREFIX),
+                    "index": index,
+                    "window": int(window),
                     "probe": name,
                     "spearman": _spearman(whole),
-                    "low": low,
-                    "high": high,
                     "pearson": float(np.corrcoef(whole.T)[0, 1]),
                     "within": statistics.median(own),
                     "worst": min(own),
@@ -193,25 +195,37 @@ def correlations(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def interval(rows: pd.DataFrame, column: str, probe: str) -> tuple[float, float]:
+    """95 % interval of the rank correlation over all rows, by resampling whole runs (percentile bootstrap)."""
+    runs = [part[[column, probe]].to_numpy() for _, part in rows.groupby(["lr", "seed"])]
+    drawn = np.random.default_rng(0).integers(len(runs), size=(RESAMPLES, len(runs)))
+    low, high = np.quantile([_spearman(np.concatenate([runs[k] for k in d])) for d in drawn], [0.025, 0.975])
+    return float(low), float(high)
+
+
 def _spearman(pairs: Any) -> float:
     """Rank correlation of the two columns [k, 2]."""
     return float(np.corrcoef(rankdata(pairs, axis=0).T)[0, 1])
 
 
 def table(rows: pd.DataFrame) -> str:
-    """The correlations of one workload, as Markdown."""
-    found = correlations(rows)
-    best = found[found["probe"] == "eigenvalue"].sort_values("spearman", ascending=False)
+    """The correlations of one workload, as Markdown: each index with the window that suits it best."""
+    found = correlations(rows).set_index(["index", "window", "probe"]).sort_index()
+    top = found.xs("eigenvalue", level="probe")
+    best = top.sort_values("spearman", ascending=False).reset_index().drop_duplicates("index")
     lines = [
-        "| index | eigenvalue | 95 % | in a run | Pearson | index / eigenvalue | trace | in a run | Pearson "
-        "| sharpness | in a run | adaptive | in a run |",
+        f"| index | window {', '.join(map(str, WINDOWS))} | best: 95 % | in a run | Pearson | index / eigenvalue "
+        "| trace | in a run | Pearson | sharpness | in a run | adaptive | in a run |",
         "|---|" + "---|" * 12,
     ]
-    for name in best["index"]:
-        top, trace, ball, scaled = (found[(found["index"] == name) & (found["probe"] == p)].iloc[0] for p in PROBES)
-        cells = [f"{top.spearman:.2f}", f"{top.low:.2f} to {top.high:.2f}"]
-        cells += [f"{v:.2f}" for v in (top.within, top.pearson, top.ratio, trace.spearman, trace.within, trace.pearson)]
-        cells += [f"{v:.2f}" for v in (ball.spearman, ball.within, scaled.spearman, scaled.within)]
+    for name, window in zip(best["index"], best["window"], strict=True):
+        eigenvalue, trace, ball, scaled = (found.loc[(name, window, probe)] for probe in PROBES)
+        cells = [", ".join(f"{top.loc[(name, w), 'spearman']:.2f}" for w in WINDOWS)]
+        low, high = interval(rows, f"{name} @ {window}", "eigenvalue")
+        cells += [f"{low:.2f} to {high:.2f}"]
+        cells += [f"{eigenvalue[key]:.2f}" for key in ("within", "pearson", "ratio")]
+        cells += [f"{trace[key]:.2f}" for key in ("spearman", "within", "pearson")]
+        cells += [f"{probe[key]:.2f}" for probe in (ball, scaled) for key in ("spearman", "within")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
