@@ -208,7 +208,12 @@ RUNS = Table(
         Column("nbytes", _i64, "byte", "payload that the algorithm asked to move, all ranks"),
         Column("wire_nbytes", _i64, "byte", "bytes put on the wire, all ranks"),
         Column(
-            "energy_J", _f64, "J", "drawn by its nodes; NaN if unknown: `energy` in provenance tells why", newer=True
+            "energy_J",
+            _f64,
+            "J",
+            "drawn meanwhile by the processors (and GPUs) of its nodes, other jobs included; NaN if unknown: `energy` in "
+            "provenance tells why, and what was counted",
+            newer=True,
         ),
         Column("dropped_rows", _i64, "rows", "event rows lost; any number but 0 fails the run"),
         Column("mailbox_depth_max", _i32, "messages", "deepest mailbox of any rank"),
