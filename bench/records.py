@@ -211,8 +211,8 @@ RUNS = Table(
             "energy_J",
             _f64,
             "J",
-            "drawn meanwhile by the processors (and GPUs) of its nodes, other jobs included; NaN if unknown: `energy` in "
-            "provenance tells why, and what was counted",
+            "drawn meanwhile by the processors (and GPUs) of its nodes, other jobs included; NaN if unknown: `energy` "
+            "in provenance tells why, and what was counted",
             newer=True,
         ),
         Column("dropped_rows", _i64, "rows", "event rows lost; any number but 0 fails the run"),
