@@ -39,12 +39,14 @@ class Spectrum:
 
     Attributes:
         eigenpairs: at the wanted end.
+        smallest: the smallest eigenvalues; None if none were asked for.
         trace: its value on the first run's Krylov space, and an estimate of the rest with its standard error.
         quadrature: nodes and weights of the density; P times its mean is Hutchinson's plain estimate of the trace.
         products: in all.
     """
 
     eigenpairs: Eigenpairs
+    smallest: Eigenpairs | None
     trace: Trace
     quadrature: Quadrature
     products: int
@@ -55,6 +57,7 @@ def spectrum(
     k: int = 5,
     *,
     which: Which = "LA",
+    smallest: int = 0,
     probes: int = 10,
     steps: int = 60,
     tol: float | None = None,
@@ -67,9 +70,10 @@ def spectrum(
         operator: matrix [P, P].
         k, which, tol: see `analysis.probes.eigenvalues.largest_eigenvalues`. An eigenvalue's copies are seen up to the
             number of probes, by those whose run converges within `steps`.
+        smallest: how many of the smallest eigenvalues, too.
         probes: number of random vectors, at least 3.
         steps: products for each. It takes (steps + 1) P numbers, or those of k + 15 vectors if that is more.
-        max_products: for eigenvalues that have not converged in the first run; on top of probes * steps.
+        max_products: for eigenvalues that have not converged in the first run; on top of probes * steps, at each end.
         seed: of the signs.
 
     Raises:
@@ -83,24 +87,34 @@ def spectrum(
         >>> found.eigenpairs.values.round(9).tolist(), low < 14 < high, found.products
         ([9.0, 5.0], True, 92)
     """
-    check_end(operator, k, which)
+    ends: list[tuple[Which, int]] = [(which, k)]
+    if smallest:
+        ends.append(("SA", smallest))
+    for end, count in ends:
+        check_end(operator, count, end)
     check_rule(probes, steps)
     if probes < 3:
         raise ValueError(f"probes must be at least 3 for a standard error: got {probes} (10 are usual)")
     tol = tolerance(operator, tol)
     before = operator.products
-    lanczos = Lanczos(operator, signs(1, operator, seed)[0], max(steps, k + 15), seed)
+    lanczos = Lanczos(operator, signs(1, operator, seed)[0], max(steps, max(k, smallest) + 15), seed)
     rules = [rule(lanczos, steps)]
     inside = lanczos.trace()
     held = [lanczos.held(signs(1, operator, seed, probe)[0]) for probe in range(1, probes)]
-    values, vectors = search(lanczos, k, which, tol, operator.products + max_products, copies=False)
+    known = [search(lanczos, count, end, tol, operator.products + max_products, copies=False) for end, count in ends]
     for probe in range(1, probes):
         lanczos.begin(signs(1, operator, seed, probe)[0])
         rules.append(rule(lanczos, steps))
-        values, vectors = _confirm(lanczos, values, vectors, which, tol)
-    pairs = finish(lanczos, vectors, which, tol, before)
-    found = gather(rules)
-    return Spectrum(pairs, _trace(operator, found, inside, np.array(held)), found, operator.products - before)
+        known = [_confirm(lanczos, *pairs, end, tol) for pairs, (end, _) in zip(known, ends, strict=True)]
+    found = [finish(lanczos, q, end, tol, before) for (_, q), (end, _) in zip(known, ends, strict=True)]
+    density = gather(rules)
+    return Spectrum(
+        eigenpairs=found[0],
+        smallest=found[1] if smallest else None,
+        trace=_trace(operator, density, inside, np.array(held)),
+        quadrature=density,
+        products=operator.products - before,
+    )
 
 
 def _confirm(lanczos: Lanczos, values: Array, vectors: Tensor, which: Which, tol: float) -> tuple[Array, Tensor]:

@@ -3,8 +3,9 @@
     A V^T = V^T T + residual e_m^T        rows of V orthonormal, T = V A V^T
 
 Every new vector is made orthogonal to the whole basis, not to the last two only: rounding would otherwise let found
-eigenvalues appear again as ghosts. Basis and products are of the matrix's own type: in float32 a product is good to
-about 1e-7 of the norm of A, and vectors of float64 would not make it better. Small matrices are float64.
+eigenvalues appear again as ghosts. Basis and products are of the matrix's own type: in float32 a product, and with it
+an eigenvalue, is good to about 1e-6 of the norm of A, and vectors of float64 would not make it better. Small matrices
+are float64.
 
 Symbols: A [P, P], V basis [m, P], T its projection [m, m], theta Ritz values, y eigenvectors of T.
 

@@ -323,6 +323,16 @@ def test_one_set_of_products_says_what_each_tool_would(kind: Kind, steps: int) -
         assert found.products == 6 * steps + 5
 
 
+def test_both_ends_from_one_set_of_products() -> None:
+    matrix = model("hessian")
+    values = torch.linalg.eigvalsh(matrix).numpy()
+    found = spectrum(Matrix(matrix), 5, smallest=2, probes=3, steps=70)
+    assert found.smallest is not None and found.smallest.converged
+    assert found.smallest.values == pytest.approx(values[:2], rel=1e-9)
+    assert found.eigenpairs.values == pytest.approx(values[::-1][:5], rel=1e-9)
+    check(found.smallest, matrix)
+
+
 @pytest.mark.parametrize("which", ENDS)
 def test_the_other_runs_find_an_eigenvalue_s_copies(which: Which) -> None:
     found = spectrum(Matrix(with_spectrum(SPECTRA["copies"])), 5, which=which, probes=6, steps=60)
