@@ -29,7 +29,8 @@ def to_ns(seconds: NDArray[np.float64]) -> Nanoseconds:
         >>> to_ns(np.array([0.1, 2.0])).tolist()
         [100000000, 2000000000]
     """
-    return np.rint(np.asarray(seconds, dtype=np.float64) * 1e9).astype(np.int64)
+    ns = np.asarray(seconds, dtype=np.float64) * 1e9
+    return np.rint(ns, out=ns).astype(np.int64)
 
 
 def union(start: Nanoseconds, end: Nanoseconds) -> Intervals:

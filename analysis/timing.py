@@ -80,7 +80,8 @@ def time_split(events: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """
     # Not all columns of all rows: there may be millions.
     needed = ["run_id", "rank", "kind", "t0_s", "t1_s", "label", "peer"]
-    events = events.loc[events["run_id"].isin(runs["run_id"]).to_numpy(dtype=bool), needed]
+    known_runs = events["run_id"].isin(runs["run_id"]).to_numpy(dtype=bool)
+    events = events[needed] if known_runs.all() else events.loc[known_runs, needed]
     known = runs.set_index("run_id")
     run_code, run_names = pd.factorize(events["run_id"])
     order_of_runs = known.loc[run_names]
@@ -98,8 +99,11 @@ def time_split(events: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     base = np.concatenate([[0], np.cumsum(widths)[:-1]]).astype(np.int64) if len(keys) else np.zeros(0, np.int64)
 
     t0, t1 = intervals.to_ns(events["t0_s"].to_numpy()), intervals.to_ns(events["t1_s"].to_numpy())
-    limit = duration_ns[run_code]
-    line = _Line(base, np.clip(t0, 0, limit) + base[group], np.clip(t1, 0, limit) + base[group])
+    limit, border = duration_ns[run_code], base[group]
+    start, end = np.clip(t0, 0, limit), np.clip(t1, 0, limit, out=t1)
+    start += border
+    end += border
+    line = _Line(base, start, end)
 
     of_kind = {name: (events["kind"] == name).to_numpy(dtype=bool) for name in KINDS}
     on_server = rank >= workers[run_code]

@@ -6,6 +6,7 @@ import math
 import pkgutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -18,7 +19,7 @@ from analysis.summary import METRICS, per_run, summarise, summary
 from analysis.targets import time_to_target
 from analysis.throughput import throughput
 from analysis.timing import PARTS, time_split
-from bench.records import Results, load
+from bench.records import KINDS, Results, load
 from tests.support.synthetic import BATCH, PAYLOAD, SCHEDULES, WORKERS, Schedule, write_results
 
 STEPS = 100
@@ -133,6 +134,36 @@ def test_rows_are_cut_at_the_duration_and_writing_records_is_no_communication() 
     split = time_split(events, _run())
     assert split["gradient_s"].tolist() == [5, 0]
     assert split["exposed_comm_s"].tolist() == [0, 0]
+
+
+def test_a_worker_that_has_done_its_steps_costs_the_harness_nothing() -> None:
+    events = _frame((0, "gradient", 0, 1, "", -1), (0, "apply", 2, 3, "", -1), (1, "gradient", 0, 4.5, "", -1),
+                    (2, "serve", 0, 1, "x", 0))  # fmt: skip
+    split = time_split(events, _run()).set_index("rank")
+    assert split["finished_s"].tolist() == [2, 0.5, 0] and split["other_s"].tolist() == [1, 0, 0]
+    assert split["idle_s"].tolist() == [0, 0, 4]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_parts_of_any_rows_add_up_and_neither_their_order_nor_codes_for_text_matter(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = 400
+    t0 = rng.uniform(-0.5, 6, n).round(3)
+    events = pd.DataFrame(
+        {
+            "run_id": rng.choice(["a", "b", "no such run"], n), "rank": rng.integers(0, 4, n),
+            "kind": rng.choice(KINDS, n), "t0_s": t0, "t1_s": t0 + rng.exponential(0.1, n).round(3),
+            "label": rng.choice(["x", "y", "records"], n), "peer": rng.integers(-1, 4, n),
+        }
+    )  # fmt: skip
+    runs = pd.DataFrame({"run_id": ["b", "a"], "duration_s": [5.0, 4.0], "workers": [3, 4], "lockstep": [True, False]})
+    split = time_split(events, runs)
+    assert (split[list(PARTS)].sum(axis=1) - split["duration_s"]).abs().max() < 1e-12
+    assert (split[[*PARTS, "hidden_comm_s"]] >= 0).all(axis=None) and len(split) == 8
+    coded = events.sample(frac=1, random_state=seed).astype(dict.fromkeys(["run_id", "kind", "label"], "category"))
+    pd.testing.assert_frame_equal(time_split(coded, runs), split, check_exact=True)
+    alone = pd.concat([time_split(events, runs[runs["run_id"] == name]) for name in ("a", "b")], ignore_index=True)
+    pd.testing.assert_frame_equal(alone, split, check_exact=True)
 
 
 # -- rates and staleness ---------------------------------------------------------------------------------------------
