@@ -226,7 +226,7 @@ class Curvature:
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in given:
                 sizes[storage.data_ptr()] = storage.nbytes()
-            return tensor
+            return tensor.detach()  # itself would be a cycle through the graph, which would never be freed
 
         with torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor):
             self._graph(inputs, targets)
