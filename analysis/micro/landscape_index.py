@@ -171,7 +171,7 @@ def correlations(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         index, window, probe; spearman, pearson: over all rows; within, worst: median and lowest of the runs' own rank
-        correlations; ratio: median of index / probe.
+        correlations; ratio: median of index / probe; spread: median of its relative distance from that.
     """
     runs = [part for _, part in rows.groupby(["lr", "seed"])]
     found = []
@@ -179,6 +179,7 @@ def correlations(rows: pd.DataFrame) -> pd.DataFrame:
         index, _, window = column.partition(" @ ")
         for name in PROBES:
             whole = rows[[column, name]].to_numpy()
+            ratios = whole[:, 0] / whole[:, 1]
             own = [_spearman(part[[column, name]].to_numpy()) for part in runs]
             found.append(
                 {
@@ -189,7 +190,8 @@ def correlations(rows: pd.DataFrame) -> pd.DataFrame:
                     "pearson": float(np.corrcoef(whole.T)[0, 1]),
                     "within": statistics.median(own),
                     "worst": min(own),
-                    "ratio": float(np.median(whole[:, 0] / whole[:, 1])),
+                    "ratio": float(np.median(ratios)),
+                    "spread": float(np.median(abs(ratios / np.median(ratios) - 1))),
                 }
             )
     return pd.DataFrame(found)
@@ -210,20 +212,21 @@ def _spearman(pairs: Any) -> float:
 
 def table(rows: pd.DataFrame) -> str:
     """The correlations of one workload, as Markdown: each index with the window that suits it best."""
-    found = correlations(rows).set_index(["index", "window", "probe"]).sort_index()
-    top = found.xs("eigenvalue", level="probe")
-    best = top.sort_values("spearman", ascending=False).reset_index().drop_duplicates("index")
+    found = correlations(rows)
+    pooled = found[found["probe"] == "eigenvalue"].pivot(index="index", columns="window", values="spearman")
     lines = [
         f"| index | window {', '.join(map(str, WINDOWS))} | best: 95 % | in a run | Pearson | index / eigenvalue "
         "| trace | in a run | Pearson | sharpness | in a run | adaptive | in a run |",
         "|---|" + "---|" * 12,
     ]
-    for name, window in zip(best["index"], best["window"], strict=True):
-        eigenvalue, trace, ball, scaled = (found.loc[(name, window, probe)] for probe in PROBES)
-        cells = [", ".join(f"{top.loc[(name, w), 'spearman']:.2f}" for w in WINDOWS)]
+    for name in pooled.max(axis=1).sort_values(ascending=False).index:
+        window = pooled.loc[name].idxmax()
+        best = found[(found["index"] == name) & (found["window"] == window)].set_index("probe").to_dict("index")
+        eigenvalue, trace, ball, scaled = (best[probe] for probe in PROBES)
         low, high = interval(rows, f"{name} @ {window}", "eigenvalue")
-        cells += [f"{low:.2f} to {high:.2f}"]
-        cells += [f"{eigenvalue[key]:.2f}" for key in ("within", "pearson", "ratio")]
+        cells = [", ".join(f"{value:.2f}" for value in pooled.loc[name]), f"{low:.2f} to {high:.2f}"]
+        cells += [f"{eigenvalue[key]:.2f}" for key in ("within", "pearson")]
+        cells += [f"{eigenvalue['ratio']:.2f} ± {eigenvalue['spread']:.0%}"]
         cells += [f"{trace[key]:.2f}" for key in ("spearman", "within", "pearson")]
         cells += [f"{probe[key]:.2f}" for probe in (ball, scaled) for key in ("spearman", "within")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
