@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import traceback
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from bench.settings import StudyError, nearest
 if TYPE_CHECKING:
     import torch
 
-    from analysis.probes.jobs import Job, Ranks
+    from analysis.probes.job import Job, Ranks
     from analysis.probes.subject import Subject
     from bench.study import Cell
 
@@ -93,7 +94,7 @@ def main(argv: list[str]) -> int:
     from bench.launch import inside_mpi
 
     if not inside_mpi():
-        from analysis.probes.jobs import Ranks
+        from analysis.probes.job import Ranks
         from analysis.probes.probe_set import alone
 
         return run(options, Ranks(0, 1, alone), None)
@@ -115,7 +116,7 @@ def main(argv: list[str]) -> int:
 
 
 def _ranks(world: Any) -> Ranks:
-    from analysis.probes.jobs import Ranks
+    from analysis.probes.job import Ranks
     from bench.transports.mpi_world import MPIGroup
 
     group = MPIGroup(world, world.Get_size())
@@ -133,7 +134,7 @@ def run(options: argparse.Namespace, ranks: Ranks, world: Any) -> int:
         StudyError: the folder, the runs or the options cannot be used.
     """
     from analysis.probes import tables
-    from analysis.probes.jobs import settings_text
+    from analysis.probes.job import settings_text
     from analysis.probes.probe_set import ProbeSet, probe_set
     from bench.cli import use_data_dir
 
@@ -159,10 +160,10 @@ def run(options: argparse.Namespace, ranks: Ranks, world: Any) -> int:
             except ValueError as error:
                 raise StudyError(str(error)) from error
         mine = chosen[key]
-        numbers = _snapshots(options.snapshot, job.snapshots(subject), job.lacking(subject), subject.run_id)
+        numbers = _snapshots(options.snapshot, job.snapshots(subject), job.lacking, subject.run_id)
         for number in numbers:
             todo += 1
-            call = (subject.folder, number, mine.digest, settings_text(job, mine))
+            call = (subject.folder, number, mine.digest, settings_text(job, subject, mine))
             if _agreed(tables.is_done(*call), world):
                 done += 1
                 continue
@@ -183,24 +184,19 @@ def run(options: argparse.Namespace, ranks: Ranks, world: Any) -> int:
 
 
 def _job(options: argparse.Namespace) -> Job:
-    from analysis.probes import jobs
+    from analysis.probes.hessian_job import HessianJob
+    from analysis.probes.landscape_job import LandscapeJob
+    from analysis.probes.noise_job import NoiseJob
 
+    kinds: dict[str, type[Job]] = {"hessian": HessianJob, "landscape": LandscapeJob, "noise": NoiseJob}
+    kind = kinds[options.probe]
+    asked = {field.name: getattr(options, field.name) for field in fields(kind)}
+    if options.probe == "landscape":
+        asked["parts"] = tuple(options.parts.split(","))
     try:
-        if options.probe == "noise":
-            return jobs.NoiseJob(gradient=options.gradient, halves=options.halves)
-        if options.probe == "hessian":
-            return jobs.HessianJob(
-                kind=options.kind, eigenvalues=options.eigenvalues, smallest=options.smallest, probes=options.probes,
-                steps=options.steps, tolerance=options.tolerance, replicas=options.replicas, seed=options.seed,
-            )  # fmt: skip
-        if options.probe == "landscape":
-            parts = tuple(options.parts.split(","))
-            return jobs.LandscapeJob(
-                parts=parts, points=options.points, span=options.span, epsilon=options.epsilon, seed=options.seed
-            )
+        return kind(**asked)
     except ValueError as error:
         raise StudyError(str(error)) from error
-    raise StudyError(f"unknown probe {options.probe!r}")
 
 
 def _cells(directory: Path, wanted: list[str]) -> list[Cell]:

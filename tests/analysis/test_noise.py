@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -16,6 +15,7 @@ from bench.budget import Budget
 from bench.check import quadratic, replicas, simulate
 from bench.workloads.base import Workload
 from tests.algorithms.support import digits, make
+from tests.support.curvature import together
 
 WORKERS = 4
 
@@ -84,28 +84,6 @@ def test_the_halves_are_disjoint_and_their_mean_is_the_gradient_in_the_long_run(
     truth = workload.eigenvalues * (x - workload.minimiser)
     for half in (first, second):
         assert float((half - truth).norm()) < 4 * 0.5 * (workload.parameters / (WORKERS * 500)) ** 0.5
-
-
-def together(ranks: int, work: Callable[[int, Callable[[Tensor], Tensor]], Noise]) -> list[Noise]:
-    """Run `work(rank, total)` on threads whose `total` sums over them."""
-    barrier, parts, found = threading.Barrier(ranks), {}, {}
-
-    def run(rank: int) -> None:
-        def total(v: Tensor) -> Tensor:
-            parts[rank] = v
-            barrier.wait()
-            whole = torch.stack([parts[k] for k in range(ranks)]).sum(0)
-            barrier.wait()
-            return whole
-
-        found[rank] = work(rank, total)
-
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(ranks)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return [found[rank] for rank in range(ranks)]
 
 
 @pytest.mark.parametrize("ranks", [2, 4])

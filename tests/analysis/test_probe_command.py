@@ -16,34 +16,12 @@ import paceline
 from analysis.probes import tables
 from analysis.probes.probe_set import probe_set
 from bench.workloads.digits_mlp import DigitsMlp
-
-STUDY = """
-name = "probed"
-seeds = [0]
-workers = [3]
-transports = ["simulated"]
-save = "replicas"
-budget = { seconds = 3, snapshots = 2 }
-
-[[workload]]
-name = "digits-mlp"
-width = 8
-
-[[algorithm]]
-name = "d-psgd"
-
-[[algorithm]]
-name = "allreduce-sgd"
-"""
+from tests.support.probed import probed_study
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("probed")
-    file = folder / "study.toml"
-    file.write_text(STUDY)
-    assert paceline.main(["run", str(file), "--out", str(folder / "out")]) == 0
-    return folder / "out"
+    return probed_study(tmp_path_factory.mktemp("probed"), ["d-psgd", "allreduce-sgd"])
 
 
 @pytest.fixture

@@ -9,26 +9,11 @@ from typing import Any
 
 import pytest
 
-import paceline
 from tests.support.mpi_launch import ROOT, finish, require, start
+from tests.support.probed import probed_study
 
 pytestmark = [pytest.mark.mpi, pytest.mark.timeout(300)]
 
-STUDY = """
-name = "probed"
-seeds = [0]
-workers = [3]
-transports = ["simulated"]
-save = "replicas"
-budget = { seconds = 2, snapshots = 1 }
-
-[[workload]]
-name = "digits-mlp"
-width = 8
-
-[[algorithm]]
-name = "d-psgd"
-"""
 CALLS = {
     "noise": ["noise", "--snapshot", "last"],
     "landscape": ["landscape", "--points", "3", "--samples", "50", "--micro-batch", "7"],
@@ -40,11 +25,7 @@ CALLS = {
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     require("mpi")
-    folder = tmp_path_factory.mktemp("probed")
-    file = folder / "study.toml"
-    file.write_text(STUDY)
-    assert paceline.main(["run", str(file), "--out", str(folder / "out")]) == 0
-    return folder / "out"
+    return probed_study(tmp_path_factory.mktemp("probed"), ["d-psgd"])
 
 
 ALL = """
