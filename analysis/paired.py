@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ class Paired:
         measure: "ratio A/B" or "difference A-B".
         n: pairs.
         lower: pairs in which A's value is the lower one.
-        equal: pairs without a difference; the test leaves them out.
+        equal: pairs without a difference, or with one that is not resolved; the test leaves them out.
         estimate: Hodges-Lehmann: the middle of all averages of two pairs' differences (of logarithms for a ratio).
         low: of its interval, from the same test: the differences that it would not reject.
         high: the same.
@@ -48,7 +49,9 @@ class Paired:
     effect: float
 
 
-def paired(a: Mapping[int, float], b: Mapping[int, float], *, ratio: bool = True) -> Paired:
+def paired(
+    a: Mapping[Any, float], b: Mapping[Any, float], *, ratio: bool = True, unresolved: Collection[int] = ()
+) -> Paired:
     """How A's values compare with B's, seed by seed.
 
     Signed ranks need no normal distribution, and a run that never reached the target (infinite) has its place among
@@ -59,6 +62,7 @@ def paired(a: Mapping[int, float], b: Mapping[int, float], *, ratio: bool = True
         a: seed -> value of A; infinite where it never got there; a seed with NaN is left out.
         b: the same of B.
         ratio: compare by ratios (times, bytes); otherwise by differences (losses).
+        unresolved: seeds whose difference is smaller than what was measured can tell; it counts as none.
 
     Raises:
         ValueError: a ratio of values that are not positive.
@@ -83,7 +87,8 @@ def paired(a: Mapping[int, float], b: Mapping[int, float], *, ratio: bool = True
             raise ValueError(f"a ratio needs values > 0: got {worst} (compare by differences: ratio=False)")
         x, y = np.log(x), np.log(y)
     with np.errstate(invalid="ignore"):
-        difference = np.where(x == y, 0.0, x - y)  # both never: no difference
+        same = (x == y) | np.isin(seeds, list(unresolved))  # both never: no difference
+        difference = np.where(same, 0.0, x - y)
     estimate, low, high, confidence = _location(difference)
     if ratio:
         with np.errstate(over="ignore"):
@@ -160,7 +165,9 @@ def _location(difference: NDArray[np.float64]) -> tuple[float, float, float, flo
 def paired_table(table: pd.DataFrame, value: str = "time_to_target_s", baseline: str = "allreduce-sgd") -> pd.DataFrame:
     """Every algorithm against the baseline, seed by seed.
 
-    Completed and diverged runs count; one that has no time (or samples, bytes, joules) to the target though there is
+    A time to the target lies between two snapshots: where those of a pair overlap, the pair shows no difference. (For
+    samples and bytes that is not looked at: a snapshot's number stands for them.) Completed and diverged runs count;
+    one that has no time (or samples, bytes, joules) to the target though there is
     a target never got there, which is infinite.
 
     Args:
@@ -179,7 +186,8 @@ def paired_table(table: pd.DataFrame, value: str = "time_to_target_s", baseline:
     Example:
         >>> table = pd.DataFrame({"study": "s", "workload": "w", "workers": 4, "transport": "mpi", "seed": [0, 1, 0, 1],
         ...     "label": ["a", "a", "b", "b"], "status": "completed", "target_loss": 1.0,
-        ...     "time_to_target_s": [1.0, 2.0, 4.0, 4.0]})
+        ...     "time_to_target_s": [1.0, 2.0, 4.0, 4.0], "target_earliest_s": [0.5, 1.5, 3.5, 3.5],
+        ...     "target_latest_s": [1.0, 2.0, 4.0, 4.0]})
         >>> paired_table(table, baseline="b")[["label", "n", "lower", "low", "high"]].to_numpy().tolist()
         [['a', 2, 2, 0.25, 0.5]]
     """
@@ -192,15 +200,27 @@ def paired_table(table: pd.DataFrame, value: str = "time_to_target_s", baseline:
     done = done.assign(**{value: values})
     rows = []
     for key, group in done.groupby(keys, sort=True, observed=True):
-        of = {
-            str(label): dict(zip(own["seed"].astype(int), own[value].astype(float), strict=True))
-            for label, own in group.groupby("label", observed=True)
-        }
-        for label in of if baseline in of else ():
-            if label != baseline:
-                found = paired(of[label], of[baseline], ratio=ratio)
-                rows.append(
-                    {**dict(zip(keys, key, strict=True)), "label": label, "baseline": baseline, "value": value}
-                    | {name: getattr(found, name) for name in Paired.__dataclass_fields__}
-                )
+        of = {str(label): own.set_index("seed") for label, own in group.groupby("label", observed=True)}
+        for label, own in of.items() if baseline in of else ():
+            if label == baseline:
+                continue
+            base = of[baseline]
+            found = paired(
+                own[value].to_dict(),
+                base[value].to_dict(),
+                ratio=ratio,
+                unresolved=_unresolved(own, base) if value == "time_to_target_s" else (),
+            )
+            rows.append(
+                {**dict(zip(keys, key, strict=True)), "label": label, "baseline": baseline, "value": value}
+                | {name: getattr(found, name) for name in Paired.__dataclass_fields__}
+            )
     return pd.DataFrame(rows, columns=[*keys, "label", "baseline", "value", *Paired.__dataclass_fields__])
+
+
+def _unresolved(a: pd.DataFrame, b: pd.DataFrame) -> list[int]:
+    """Seeds with which either may have been the first at the target."""
+    both = a.index.intersection(b.index)
+    a, b = a.loc[both], b.loc[both]
+    first = (a["target_latest_s"] <= b["target_earliest_s"]) | (b["target_latest_s"] <= a["target_earliest_s"])
+    return [int(seed) for seed in both[~first]]

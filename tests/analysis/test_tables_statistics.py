@@ -116,7 +116,8 @@ def test_tables_are_paired_by_seed_within_a_setting() -> None:
     table = per_run(
         label=["a", "a", "a", "base", "base", "base"], seed=[0, 1, 2, 2, 0, 1],
         status=["completed", "diverged", "crashed", "completed", "completed", "completed"],
-        time_to_target_s=[2.0, math.nan, 1.0, 3.0, 4.0, 5.0],
+        time_to_target_s=[2.0, math.nan, 1.0, 3.0, 4.0, 5.0], target_earliest_s=[1.5, INF, 0.5, 2.5, 3.5, 4.5],
+        target_latest_s=[2.0, INF, 1.0, 3.0, 4.0, 5.0],
     )  # fmt: skip
     both = pd.concat([table, table[table["label"] == "a"].assign(workers=8)])  # no baseline there
     (row,) = paired_table(both, baseline="base").to_dict("records")
@@ -124,6 +125,19 @@ def test_tables_are_paired_by_seed_within_a_setting() -> None:
     assert row["high"] == INF  # the diverged one never got there
     losses = per_run(label=["a", "base"], seed=[0, 0], final_heldout_loss=[1.0, 3.0])
     assert paired_table(losses, "final_heldout_loss", "base")["estimate"].tolist() == [-2.0]
+
+
+def test_a_pair_within_the_time_between_snapshots_shows_no_difference() -> None:
+    # Seed 0: a in (1, 2], base in (1.9, 2.9], either may have been first. Seed 1: a in (1, 2], base in (2, 3].
+    table = per_run(
+        label=["a", "a", "base", "base"], seed=[0, 1, 0, 1], time_to_target_s=[2.0, 2.0, 2.9, 3.0],
+        target_earliest_s=[1.0, 1.0, 1.9, 2.0], target_latest_s=[2.0, 2.0, 2.9, 3.0],
+    )  # fmt: skip
+    (row,) = paired_table(table, baseline="base").to_dict("records")
+    assert (row["n"], row["equal"], row["lower"]) == (2, 1, 1)
+    assert row["high"] == 1 and row["low"] == pytest.approx(2 / 3) and row["p"] == 1
+    found = paired({0: 1.0, 1: 2.0}, {0: 2.0, 1: 1.0}, unresolved={0, 7})
+    assert (found.n, found.equal, found.lower) == (2, 1, 0)
 
 
 # -- profiles ----------------------------------------------------------------------------------------------------------
