@@ -10,11 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from bench import energy
 from bench.energy import Meter, Reading, nvml, rapl, together
 from bench.records import load
-from bench.run import run_cell
+from bench.run import _meter, run_cell
 from bench.study import resolve
 
 RANGE_UJ = 65_532_610_987
@@ -178,6 +179,28 @@ def test_nodes_add_up_and_one_unknown_node_makes_the_sum_unknown() -> None:
     known = together([Reading({"a package-0": 2.0}), Reading({"b package-0": 3.0}, left_out="b: no NVML")])
     assert (known.total_J, known.left_out) == (5.0, "b: no NVML")
     assert math.isnan(together([known, Reading({}, "c: no RAPL")]).total_J)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_one_rank_of_each_node_has_the_meter_and_each_gpu_counts_once(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [("a", "1"), ("a", "2"), ("b", "3"), ("b", "3")]  # node, GPU: two ranks of b share theirs
+    if device == "cpu":
+        places = [(node, "") for node, _ in places]
+    meters: list[Meter | None] = []
+    for rank, (node, gpu) in enumerate(places):
+        monkeypatch.setattr("socket.gethostname", lambda node=node: node)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, gpu=gpu: SimpleNamespace(uuid=gpu))
+        told: list[tuple[str, str]] = []
+        world = SimpleNamespace(allgather=lambda mine, told=told: told.append(mine) or places)
+        local = SimpleNamespace(local_rank=lambda _, rank=rank: (rank % 2, 2))
+        monkeypatch.setitem(sys.modules, "bench.transports.mpi_world", local)
+        meters.append(_meter(world, torch.device(device)))
+        assert told == [(node, gpu)]
+    found = [(meter._node, meter._gpus) if meter else None for meter in meters]
+    gpus = {"a": ["1", "2"], "b": ["3"]} if device == "cuda" else {"a": [], "b": []}
+    assert found == [("a", gpus["a"]), None, ("b", gpus["b"]), None]
 
 
 def test_a_simulated_run_drew_nothing_that_is_known(tmp_path: Path) -> None:
