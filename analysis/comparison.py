@@ -82,6 +82,8 @@ def faster(a: Mapping[str, Any], b: Mapping[str, Any]) -> Claim:
         a: row of `analysis.summary.summary`.
         b: another.
 
+    Source: as for `analysis.statistics.chance_of_separation`: complete separation is the most extreme order.
+
     Example:
         >>> common = dict(completed=2, diverged=0, seeds=2, reached=2)
         >>> a = dict(common, label="a", target_earliest_s=2.0, target_latest_s=3.0)
@@ -108,6 +110,8 @@ def faster(a: Mapping[str, Any], b: Mapping[str, Any]) -> Claim:
 
 def lower_loss(a: Mapping[str, Any], b: Mapping[str, Any]) -> Claim:
     """Whether the runs show that A ends with a lower held-out loss than B: intervals (n = 2: ranges) do not overlap.
+
+    Source: as for `analysis.statistics.mean_over_runs`.
 
     Example:
         >>> common = dict(completed=2, diverged=0)
@@ -157,6 +161,8 @@ def winner(
     Raises:
         ValueError: several studies or numbers of workers remain; comparing over them would mean nothing.
 
+    Source: as for `faster` and `lower_loss`.
+
     Example:
         >>> winner(pd.DataFrame(columns=["workload", "transport", "workers", "study"]), "w", "mpi").best is None
         True
@@ -195,6 +201,8 @@ def saving(best: Mapping[str, Any], base: Mapping[str, Any], name: str) -> tuple
 
     The bounds take the worst and the best case of both intervals, so they are wider than a 95 % interval of the ratio;
     they are NaN where one of the two has no interval. Negative: more, not less.
+
+    Source: the extremes of a ratio of two intervals (interval arithmetic).
 
     Example:
         >>> a = dict(t=2.0, t_low=1.0, t_high=3.0)

@@ -10,6 +10,8 @@ def missing(runs: pd.DataFrame, events: pd.DataFrame, heldout: pd.DataFrame) -> 
 
     Runs that crashed or failed are not looked at: they need not have either.
 
+    Source: a completed run has a file of events per rank and one of held-out losses, see `bench.records`.
+
     Example:
         >>> runs = pd.DataFrame({"run_id": ["a"], "status": ["completed"], "ranks": [3]})
         >>> events = pd.DataFrame({"run_id": ["a", "a"], "rank": [0, 2]})

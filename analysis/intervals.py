@@ -2,6 +2,8 @@
 
 Whole nanoseconds make unions and differences exact: the parts of a run add up to its duration to the last digit.
 
+Source: elementary set operations on the line; every function is one of them.
+
 Shapes: k intervals are two int64 arrays `start` [k] and `end` [k], start < end, sorted, not overlapping.
 """
 

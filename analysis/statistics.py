@@ -110,6 +110,9 @@ def chance_of_separation(n_a: int, n_b: int) -> float:
 
     The two-sided p-value of the most extreme outcome of the rank-sum (Wilcoxon, Mann-Whitney) test without ties.
 
+    Source: Mann and Whitney, On a test of whether one of two random variables is stochastically larger than the other,
+    Annals of Mathematical Statistics 18 (1947).
+
     Example:
         Two runs each: one time in three. Five runs each: one time in 126.
 

@@ -86,6 +86,8 @@ def per_run(results: Results) -> pd.DataFrame:
         `area_under_curve`), all `METRICS`, and `target_loss`, `target_earliest_s`, `target_latest_s` (see
         `time_to_target`). What a run does not have is NaN.
 
+    Source: those of `time_to_target`, `throughput`, `staleness`, `applied_gradients`, `area_under_curve`, `time_split`.
+
     Example:
         >>> from bench.records import EVENTS, HELDOUT, RUNS, SHARES, SNAPSHOTS
         >>> empty = [t.schema.empty_table().to_pandas() for t in (RUNS, EVENTS, SNAPSHOTS, HELDOUT, SHARES)]
@@ -138,6 +140,8 @@ def summary(results: Results) -> pd.DataFrame:
         `METRICS` five columns: the mean, `_low`, `_high`, `_n`, `_interval` (how the interval was made).
         `attrs["units"]` documents the units.
 
+    Source: as for `mean_over_runs` and `per_run`.
+
     Example:
         >>> from bench.records import EVENTS, HELDOUT, RUNS, SHARES, SNAPSHOTS
         >>> empty = [t.schema.empty_table().to_pandas() for t in (RUNS, EVENTS, SNAPSHOTS, HELDOUT, SHARES)]
@@ -148,7 +152,22 @@ def summary(results: Results) -> pd.DataFrame:
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """`summary` from a table made by `per_run`."""
+    """`summary` from a table made by `per_run`.
+
+    Args:
+        table: rows of `per_run`, all or a part.
+
+    Returns:
+        As `summary`.
+
+    Source: as for `summary`.
+
+    Example:
+        >>> from bench.records import EVENTS, HELDOUT, RUNS, SHARES, SNAPSHOTS
+        >>> empty = [t.schema.empty_table().to_pandas() for t in (RUNS, EVENTS, SNAPSHOTS, HELDOUT, SHARES)]
+        >>> {"time_to_target_s_low", "energy_J"} <= set(summarise(per_run(Results(*empty))))
+        True
+    """
     rows: list[dict[str, Any]] = []
     for key, group in table.groupby(list(KEYS), sort=True):
         completed, diverged = group[group["status"] == "completed"], group[group["status"] == "diverged"]

@@ -29,6 +29,9 @@ def throughput(runs: pd.DataFrame, events: pd.DataFrame, window_s: float = 0.1) 
         `wire_Gbit_per_s` (bytes on the wire), `peak_wire_Gbit_per_s` (busiest window of all ranks together; NaN without
         rows of sends or collectives). 1 Gbit = 1e9 bit.
 
+    Source: Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms for clusters of workstations, Journal of
+    Parallel and Distributed Computing 69 (2009), for the bytes that a ring all-reduce puts on the wire.
+
     Example:
         >>> runs = pd.DataFrame({"run_id": ["a"], "samples": [300], "nbytes": [250_000_000],
         ...     "wire_nbytes": [500_000_000], "duration_s": [2.0]})
@@ -69,6 +72,8 @@ def rank_throughput(runs: pd.DataFrame, events: pd.DataFrame, window_s: float = 
         the wire), `received_Gbit_per_s` (payload of messages it got; of a ring all-reduce as much arrives as leaves,
         and that is not in it). All over the run's duration.
 
+    Source: as for `throughput`.
+
     Example:
         >>> runs = pd.DataFrame({"run_id": ["a"], "duration_s": [2.0]})
         >>> events = pd.DataFrame({"run_id": "a", "rank": [0, 1], "kind": ["send", "recv"], "t0_s": [0.0, 0.0],
@@ -101,6 +106,8 @@ def rank_throughput(runs: pd.DataFrame, events: pd.DataFrame, window_s: float = 
 
 def Gbit(nbytes: T) -> T:
     """Bytes as 1e9 bits.
+
+    Source: the decimal prefixes of the International System of Units.
 
     Example:
         >>> Gbit(250_000_000.0)
