@@ -24,6 +24,7 @@ Which = Literal["LA", "SA", "LM"]
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-4}
 SMALL = 512  # a matrix of no more rows is searched without restarts: at most its whole space
 ENOUGH = 25  # products before a search that began anew may end; a random vector hardly sees one eigenvector at first
+OFTEN, EVERY = 50, 10  # the size up to which each new vector has its eigenvalues looked at, and how often after that
 SAFETY = 0.9  # of the tolerance, for residuals that are known from the basis only
 
 
@@ -35,7 +36,7 @@ class Eigenpairs:
         values: [k], the wanted end first.
         residuals: |A q - value q| [k], by a product with each final q.
         vectors: q [k, P], orthonormal, in the matrix's type and on its device.
-        products: spent on them.
+        products: spent until they were found, on whatever.
         converged: all residuals are within the tolerance.
     """
 
@@ -129,12 +130,12 @@ def search(
     known: Array | None = None  # what had been found when the search last began anew
     begun = 0  # products when it did
     while True:
-        if lanczos.size >= k:
+        if lanczos.size >= k and (lanczos.size % EVERY == 0 or lanczos.size < OFTEN or lanczos.full):
             ritz = lanczos.ritz()
             end = order(ritz.values, which)
             good = lanczos.within(ritz.values, ritz.residuals, SAFETY * tol)
             found, done = ritz.values[end[:k]], good[end[:k]].all()
-            full = lanczos.size == lanczos.capacity
+            full = lanczos.full
             if lanczos.exhausted or lanczos.products >= max_products or (done and not copies):
                 break
             if done and (known is None or lanczos.products - begun >= ENOUGH):

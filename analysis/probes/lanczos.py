@@ -15,6 +15,7 @@ J. Matrix Anal. Appl. 22 (2000). When to orthogonalise again: Daniel, Gragg, Kau
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,16 +108,27 @@ class Lanczos:
     def exhausted(self) -> bool:
         return self.size == self.operator.parameters
 
+    @property
+    def full(self) -> bool:
+        return self.size == self.capacity
+
     def grow_to(self, size: int) -> None:
         """Add vectors until there are `size` of them, or as many as fit, or P."""
         while self.size < min(size, self.capacity):
             self.grow()
 
     def grow(self) -> None:
-        """Add one vector; one product."""
+        """Add one vector; one product.
+
+        Raises:
+            ValueError: the product is not finite.
+        """
         j, t, basis = self.size, self._projection, self._basis
         w = self.operator.apply(basis[j])
-        self._norm = max(self._norm, _norm(w))
+        norm = _norm(w)
+        if not math.isfinite(norm):
+            raise ValueError(f"products must be finite: got one of norm {norm} (try float64, or another snapshot)")
+        self._norm = max(self._norm, norm)
         # What T says the product contains goes first, by few vectors; what rounding left of the others is then small.
         if j and j == self._arrow:
             w -= basis[:j].T @ self._tensor(t[:j, j])

@@ -103,7 +103,8 @@ class Curvature:
         kept: the number of this rank's micro-batches whose graph is kept.
 
     Raises:
-        ValueError: x is no vector [P], N is less than this rank's samples, an unknown kind, or use outside the block.
+        ValueError: x is no vector [P], N is less than this rank's samples, an unknown kind, use outside the block, or a
+            loss or gradient at x that is not finite.
 
     Example:
         >>> from analysis.probes.probe_set import probe_set
@@ -210,6 +211,10 @@ class Curvature:
         self.kept = len(self._graphs)
         whole = self._total(whole)
         self.gradient, self.loss = whole[:-1].to(self.dtype), float(whole[-1])
+        if not bool(whole.isfinite().all()):
+            raise ValueError(
+                f"loss and gradient must be finite: got a loss of {self.loss} (take a snapshot from before it diverged)"
+            )
 
     def _graph(self, inputs: Tensor, targets: Tensor) -> _Graph:
         build = _HessianGraph if self.kind == "hessian" else _GaussNewtonGraph

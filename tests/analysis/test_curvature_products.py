@@ -223,6 +223,17 @@ def test_a_quadratic_has_the_hessian_it_was_made_with() -> None:
         torch.testing.assert_close(matrix, torch.diag(workload.eigenvalues), rtol=1e-12, atol=1e-15)
 
 
+def test_a_model_that_has_diverged_is_refused() -> None:
+    objective, x = mlp()
+    x[7] = float("nan")
+    chosen = probe_set(objective, samples=SAMPLES)
+    curvature = Curvature(objective, x, chosen.batches, samples=SAMPLES)
+    with pytest.raises(ValueError, match="must be finite: got a loss of nan"), curvature:
+        pass
+    with pytest.raises(ValueError, match="within its `with` block"):
+        curvature.apply(x)
+
+
 def test_what_cannot_be_is_refused() -> None:
     objective, x = mlp()
     batches = probe_set(objective, samples=SAMPLES).batches

@@ -375,6 +375,19 @@ def test_float32_finds_eigenvalues_to_a_millionth_of_the_norm() -> None:
     assert np.abs(found.eigenpairs.values - want).max() < 2e-6 * want[0]
 
 
+def test_products_that_are_not_finite_are_refused() -> None:
+    matrix = torch.eye(9).double()
+    matrix[3, 3] = float("inf")
+    with pytest.raises(ValueError, match="products must be finite: got one of norm"):
+        largest_eigenvalues(Matrix(matrix), 2)
+
+
+def test_a_matrix_of_zeros_has_a_spectrum_too() -> None:
+    found = spectrum(Matrix(torch.zeros(9, 9).double()), 2, probes=3, steps=4)
+    assert found.eigenpairs.converged and (found.eigenpairs.values == 0).all()
+    assert (found.trace.estimate, found.trace.standard_error, found.quadrature.moment()) == (0, 0, 0)
+
+
 def test_what_cannot_be_is_refused() -> None:
     matrix = Matrix(torch.eye(9).double())
     with pytest.raises(ValueError, match="k must be from 1 to the number of parameters: got 10 of 9"):
