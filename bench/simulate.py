@@ -19,7 +19,7 @@ from bench.events import Recorder
 from bench.kernel import Kernel
 from bench.transports.simulated import SimulatedWorld
 from bench.worker import RankHandle
-from bench.workloads.base import Workload, generator_state, seed_sequence, set_generator_state
+from bench.workloads.base import Workload, seed_sequence
 
 
 class Simulation:
@@ -96,7 +96,7 @@ class Simulation:
         """Everything that `restore` needs, by rank; after `run`."""
         now = torch.tensor(self.kernel.now(), dtype=torch.float64)
         return [
-            save(handle) | {"clock": now, "compute-times": generator_state(transport.times.generator)}
+            save(handle) | {"clock": now, "compute-times": torch.tensor(transport.times.drawn)}
             for handle, transport in zip(self.handles, self.world.transports, strict=True)
         ]
 
@@ -105,7 +105,7 @@ class Simulation:
         self.kernel.clock = VirtualClock(float(saved[0]["clock"]))
         for handle, transport, state in zip(self.handles, self.world.transports, saved, strict=True):
             restore(handle, state)
-            set_generator_state(transport.times.generator, state["compute-times"])
+            transport.times.seek(int(state["compute-times"]))
         return self
 
     def run(self, budget: Budget) -> Simulation:

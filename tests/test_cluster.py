@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from algorithms.interface import SERVER, Algorithm, Message, Need, Server, Worker
 from bench.budget import Budget
-from bench.cluster import HEADER_NBYTES, Compute, Link, Network, ring_wire_nbytes
+from bench.cluster import HEADER_NBYTES, Compute, Fabric, Link, Network, ring_wire_nbytes
 from bench.simulate import Simulation
 from tests.algorithms.support import make, quadratic
 
@@ -77,6 +77,11 @@ class Ask(Algorithm):
 
 def run(algorithm: Algorithm, workers: int, network: Network = SLOW_NETWORK) -> Simulation:
     return Simulation(algorithm, quadratic(workers), workers=workers, seed=0, network=network).run(Budget(seconds=1))
+
+
+def allreduce_s(nbytes: int, workers: int, network: Network = SLOW_NETWORK) -> float:
+    """How long an all-reduce takes."""
+    return Fabric(network, workers=workers, ranks=workers).allreduce_end_s(0.0, nbytes)
 
 
 def rows(simulation: Simulation, kind: str) -> list[dict[str, Any]]:
@@ -205,7 +210,7 @@ def test_no_nic_ever_carries_more_than_its_bandwidth(messages: list[tuple[int, i
 @pytest.mark.parametrize("workers", [2, 3, 8])
 def test_an_allreduce_takes_the_rings_time(workers: int) -> None:
     expected = 2 * (workers - 1) * (LATENCY_S + 4000 / workers / BYTES_PER_S)
-    assert SLOW_NETWORK.ring_allreduce_s(4000, workers) == exactly(expected)
+    assert allreduce_s(4000, workers) == exactly(expected)
     reduced = rows(run(Traffic(messages=(), collective_nbytes=4000), workers), "allreduce")
     assert [(r["t0_s"], r["t1_s"]) for r in reduced] == [(0.0, exactly(expected))] * workers
     assert [r["nbytes"] for r in reduced] == [4000] * workers
@@ -213,7 +218,7 @@ def test_an_allreduce_takes_the_rings_time(workers: int) -> None:
 
 
 def test_one_worker_reduces_for_nothing() -> None:
-    assert SLOW_NETWORK.ring_allreduce_s(4000, 1) == 0.0
+    assert allreduce_s(4000, 1) == 0.0
     (reduced,) = rows(run(Traffic(messages=(), collective_nbytes=4000), 1), "allreduce")
     assert (reduced["t0_s"], reduced["t1_s"], reduced["wire"]) == (0.0, 0.0, 0)
 
@@ -224,14 +229,14 @@ def test_a_ring_is_as_slow_as_its_slowest_link() -> None:
     network = Network(
         latency_s=LATENCY_S, bandwidth_Gbit_per_s=SLOW_NETWORK.bandwidth_Gbit_per_s, link=(on_the_ring, across)
     )
-    assert network.ring_allreduce_s(4000, 4) == exactly(6 * (2.0 + 1000 / (BYTES_PER_S / 4)))
-    assert network.ring_allreduce_s(4000, 3) == exactly(4 * (LATENCY_S + 4000 / 3 / BYTES_PER_S))  # 3 is not in it
+    assert allreduce_s(4000, 4, network) == exactly(6 * (2.0 + 1000 / (BYTES_PER_S / 4)))
+    assert allreduce_s(4000, 3, network) == exactly(4 * (LATENCY_S + 4000 / 3 / BYTES_PER_S))  # 3 is not in it
 
 
 def test_an_allreduce_waits_for_the_nics_that_it_needs() -> None:
     # Worker 0's queue is full for 3 s when all join at time 0.
     reduced = rows(run(Traffic(messages=((0, 1, 2936),), collective_nbytes=800), 2), "allreduce")
-    expected = wire_s(2936) + SLOW_NETWORK.ring_allreduce_s(800, 2)
+    expected = wire_s(2936) + allreduce_s(800, 2)
     assert [(r["t0_s"], r["t1_s"]) for r in reduced] == [(0.0, exactly(expected))] * 2
 
 

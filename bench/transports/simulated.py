@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from bench.cluster import HEADER_NBYTES, Compute, Network
+from bench.cluster import HEADER_NBYTES, Compute, Fabric, Network, Outages
+from bench.cluster.fabric import Route
 from bench.kernel import Future, Kernel, Wait
 from bench.transports.base import (
     CONTROL,
@@ -34,7 +35,10 @@ FORWARD_SHARE = 1 / 3
 class _Link:
     """Messages of one directed link; queues keep them in order even when ties are shuffled."""
 
-    heads: deque[tuple[Envelope, float]] = field(default_factory=deque)  # on the way, with seconds on the NIC
+    route: Route
+    heads: deque[tuple[Envelope, float, float]] = field(
+        default_factory=deque
+    )  # on the way; seconds on the NIC; left at
     tails: deque[Envelope] = field(default_factory=deque)  # entering the receiver's NIC
 
 
@@ -49,44 +53,69 @@ class SimulatedWorld:
     """What the ranks share: kernel, network, queues and collectives."""
 
     def __init__(self, kernel: Kernel, *, size: int, ranks: int, network: Network, compute: Compute, seed: int) -> None:
-        self.kernel, self.size, self.network = kernel, size, network
+        network.check(ranks)
+        compute.check(size)
+        self.kernel, self.size = kernel, size
+        self.fabric = Fabric(network, workers=size, ranks=ranks)
         self.in_flight = 0  # messages, and ranks' shares in collectives
         self._drained: list[Future[None]] = []
         self.collectives: dict[tuple[int, int], _Collective] = defaultdict(_Collective)  # (number, bucket)
         self.agreements: dict[int, list[float]] = defaultdict(list)  # collective number -> the values that were brought
-        self._out_free_s = [0.0] * ranks
-        self._in_free_s = [0.0] * ranks
-        self._links: dict[tuple[int, int], _Link] = defaultdict(_Link)
+        self._out_free_s = [0.0] * self.fabric.queues
+        self._in_free_s = [0.0] * self.fabric.queues
+        self._collective_free_s = 0.0  # collectives go one after the other
+        self._links: dict[tuple[int, int], _Link] = {}
+        absences = {rank: compute.absences(rank) for rank in compute.named_workers}
+        self._absences = {rank: outages for rank, outages in absences.items() if outages is not None}
+        # For an all-reduce it does not matter who is absent: nothing is lost, and nothing moves.
+        dead = [(from_s, to_s, False) for o in self._absences.values() for from_s, to_s, _ in o.windows]
+        self._standstills = Outages(dead) if dead else None
         self._unreturned = size
         self._all_returned: list[Future[None]] = []
         self.transports = [SimulatedTransport(self, rank, ranks, compute, seed) for rank in range(ranks)]
 
     def post(self, src: int, dst: int, envelope: Envelope, on_sent: Callable[[], None]) -> None:
         """Queue on the sender's NIC; then latency; then the receiver's NIC."""
-        now, link = self.kernel.now(), self._links[src, dst]
+        now, link = self.kernel.now(), self._links.get((src, dst)) or self._connect(src, dst)
         self.in_flight += 1
         if src == dst or envelope.kind == CONTROL:
             link.tails.append(envelope)
             self.kernel.call_at(now, lambda: self._deliver(src, dst))
             self.kernel.call_at(now, on_sent)
             return
-        latency_s, bandwidth = self.network.between(src, dst)
-        busy_s = (envelope.data.nbytes + HEADER_NBYTES) / bandwidth
-        start_s = max(now, self._out_free_s[src])
-        self._out_free_s[src] = start_s + busy_s
-        link.heads.append((envelope, busy_s))
-        self.kernel.call_at(start_s + busy_s, on_sent)
-        self.kernel.call_at(start_s + latency_s, lambda: self._arrive(src, dst))
+        route = link.route
+        busy_s = (envelope.data.nbytes + HEADER_NBYTES) / route.bandwidth_Bps
+        start_s = max(now, self._out_free_s[route.out])
+        left_s = start_s + busy_s if route.schedule is None else route.schedule.finish(start_s, busy_s)
+        self._out_free_s[route.out] = left_s
+        link.heads.append((envelope, busy_s, left_s))
+        self.kernel.call_at(left_s, on_sent)
+        self.kernel.call_at(start_s + route.latency_s, lambda: self._arrive(src, dst))
+
+    def _connect(self, src: int, dst: int) -> _Link:
+        link = self._links[src, dst] = _Link(self.fabric.route(src, dst))
+        return link
 
     def _arrive(self, src: int, dst: int) -> None:
         link = self._links[src, dst]
-        envelope, busy_s = link.heads.popleft()
-        end_s = max(self.kernel.now(), self._in_free_s[dst]) + busy_s
-        self._in_free_s[dst] = end_s
+        route = link.route
+        envelope, busy_s, left_s = link.heads.popleft()
+        start_s = max(self.kernel.now(), self._in_free_s[route.into])
+        if route.schedule is None:
+            end_s = start_s + busy_s
+        else:  # a receiver that became faster still waits for what the sender sent slowly
+            end_s = max(route.schedule.finish(start_s, busy_s), left_s + route.latency_s)
+        self._in_free_s[route.into] = end_s
         link.tails.append(envelope)
         self.kernel.call_at(end_s, lambda: self._deliver(src, dst))
 
     def _deliver(self, src: int, dst: int) -> None:
+        if dst in self._absences:
+            now = self.kernel.now()
+            back_s = self._absences[dst].back_s(now)
+            if back_s > now:
+                self.kernel.call_at(back_s, lambda: self._deliver(src, dst))
+                return
         self.transports[dst].receive(self._links[src, dst].tails.popleft())  # which may post an answer
         self._landed(1)
 
@@ -131,13 +160,7 @@ class SimulatedWorld:
             self._landed(len(members))
             return
         vectors = [v for _, v, _ in members if v is not None]
-        start_s = end_s = self.kernel.now()
-        if vectors:
-            workers = range(self.size)
-            start_s = max(start_s, *(self._out_free_s[r] for r in workers), *(self._in_free_s[r] for r in workers))
-            end_s = start_s + self.network.ring_allreduce_s(vectors[0].nbytes, self.size)
-            for r in workers:
-                self._out_free_s[r] = self._in_free_s[r] = end_s
+        end_s = self._occupy(vectors[0].nbytes) if vectors else self.kernel.now()
 
         def end() -> None:
             if vectors:
@@ -147,6 +170,27 @@ class SimulatedWorld:
             self._landed(len(members))
 
         self.kernel.call_at(end_s, end)
+
+    def _occupy(self, nbytes: int) -> float:
+        """Queue an all-reduce of `nbytes`, behind what its queues have to do and the all-reduce before; when it ends.
+
+        It keeps each queue for the bytes that pass there. Its latencies are idle time, in which messages may go.
+        """
+        fabric, out_free_s, in_free_s = self.fabric, self._out_free_s, self._in_free_s
+        start_s = max(
+            self.kernel.now(),
+            self._collective_free_s,
+            *(out_free_s[queue] for queue in fabric.out),
+            *(in_free_s[queue] for queue in fabric.into),
+        )
+        end_s = fabric.allreduce_end_s(start_s, nbytes)
+        for free_s, shares in ((out_free_s, fabric.out), (in_free_s, fabric.into)):
+            for queue, byte_s in shares.items():
+                free_s[queue] = fabric.queue_free_s(queue, start_s, nbytes * byte_s)
+        if self._standstills is not None:
+            end_s = self._standstills.finish(start_s, end_s - start_s)
+        self._collective_free_s = end_s
+        return end_s
 
     def returned(self) -> Future[None]:
         """A future that is done when all workers have returned."""
@@ -185,6 +229,7 @@ class SimulatedTransport:
         self.rank, self.size, self.ranks = rank, world.size, ranks
         self.receive: Callable[[Envelope], None]
         self.times = compute.times(seed, rank)
+        self._outages = compute.outages(rank)
         self._collectives = 0  # how many this rank has joined
         self._computes_until_s = 0.0  # a rank has one processor: gradients wait for each other
 
@@ -203,14 +248,18 @@ class SimulatedTransport:
         # The result is fixed by x and the batch as they are now; only its time lies in the future.
         loss = evaluate(x, None)
         t0, compute_s = self._occupy()
-        await self.kernel.sleep(t0 + compute_s - self.kernel.now(), Wait("gradient"))
+        await self.kernel.sleep(self._done_s(t0, compute_s) - self.kernel.now(), Wait("gradient"))
         return Computed(loss, t0, self.kernel.now())
 
     def _occupy(self) -> tuple[float, float]:
         """When the processor can begin with the next gradient, and how long it will take."""
         t0, compute_s = max(self.kernel.now(), self._computes_until_s), self.times.next()
-        self._computes_until_s = t0 + compute_s
+        self._computes_until_s = self._done_s(t0, compute_s)
         return t0, compute_s
+
+    def _done_s(self, t0: float, compute_s: float) -> float:
+        """When computing that begins at t0 and takes `compute_s` is done."""
+        return t0 + compute_s if self._outages is None else self._outages.finish(t0, compute_s)
 
     async def mean_gradient(
         self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: bool
@@ -223,7 +272,7 @@ class SimulatedTransport:
         done = 0
         for b, bucket in enumerate(buckets):
             done += bucket.hi - bucket.lo
-            ready_s = t0 + compute_s * (FORWARD_SHARE + (1 - FORWARD_SHARE) * done / out.numel())
+            ready_s = self._done_s(t0, compute_s * (FORWARD_SHARE + (1 - FORWARD_SHARE) * done / out.numel()))
             await self.kernel.sleep(ready_s - self.kernel.now(), Wait("gradient"))
             future = self.world.join((number, b), self.rank, "gradient", out[bucket.lo : bucket.hi])
             joined.append((self.kernel.now(), future, bucket))
