@@ -12,13 +12,13 @@ micro-batches and the same type, on one thread, each in a process of its own, in
 
 Accuracy is looked at afterwards, for both alike: the product with a random vector against a difference of gradients in
 float64, and the eigenpairs' residuals by products in float64. The standard error of xtrace, which curvlinops does not
-give, is that of our own with as many products. With torch 2.13 curvlinops' product is 0.4 % off, in the gains of layer
-norm and nowhere else: there torch.func.jvp of torch.func.jacrev, which it uses, is wrong, and reverse over reverse is
-right.
+give, is that of our own with as many products. With torch 2.13 curvlinops' product is some 0.2 to 0.4 % off, in the
+gains of layer norm and nowhere else: there torch.func.jvp of torch.func.jacrev, which it uses, is wrong, and reverse
+over reverse is right.
 
 Both the time on the clock and the processor's are given: the latter suffers less from others on the machine. Memory is
-the process's largest resident size (VmHWM) before accuracy is looked at, less its size when model and samples
-were there.
+the process's largest resident size (VmHWM) before accuracy is looked at, less its size when model and samples were
+there.
 
 curvlinops is no dependency of Paceline: pip install -c constraints.txt "curvlinops-for-pytorch>=3.0.1,<4".
 """
