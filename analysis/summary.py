@@ -74,11 +74,15 @@ TIME_SHARES = {
 """Share of the duration -> column of `time_split`; without the last they add up to 1."""
 
 
-def per_run(results: Results) -> pd.DataFrame:
+def per_run(
+    results: Results, *, split: pd.DataFrame | None = None, applied: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Every derived number of every run, whatever its status; take care to average completed runs only.
 
     Args:
         results: what `bench.records.load` gives.
+        split: what `time_split` gives for them, if it is at hand; of millions of events it takes seconds.
+        applied: what `applied_gradients` gives for them, if it is at hand.
 
     Returns:
         One row per run: `run_id`, `KEYS`, `algorithm`, `seed`, `status`, `simulated`, `diverged_at_s`, `duration_s`,
@@ -101,12 +105,13 @@ def per_run(results: Results) -> pd.DataFrame:
     table["energy_J_to_target"] = table["energy_J"] * table["time_to_target_s"] / table["duration_s"]
     table = table.merge(throughput(runs, events), on="run_id", how="left")
     table = table.merge(staleness(events), on="run_id", how="left")
-    ages = distribution(applied_gradients(events, runs))[["run_id", "s_mean", "s_p95"]]
+    ages = distribution(applied_gradients(events, runs) if applied is None else applied)
+    ages = ages[["run_id", "s_mean", "s_p95"]]
     ages = ages.rename(columns={"s_mean": "staleness_s_mean", "s_p95": "staleness_s_p95"})
     table = table.merge(ages, on="run_id", how="left")
     table = table.merge(area_under_curve(results.heldout, runs), on="run_id", how="left")
 
-    split = time_split(events, runs)
+    split = time_split(events, runs) if split is None else split
     split = split[split["role"] == "worker"]
     columns = ["exposed_comm_s", "overlap_fraction", "duration_s", *TIME_SHARES.values()]
     waits = split.groupby("run_id", observed=True)[list(dict.fromkeys(columns))].mean()

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.ages import applied_gradients
 from analysis.claims import budgets, finding, findings, tuning
 from analysis.comparison import winner
 from analysis.curves import AXES, area_under_curve, mean_height, over_runs
 from analysis.efficiency import hardware_and_statistical, speed_up
 from analysis.pareto import dominated, pareto_front
 from analysis.summary import METRICS, TIME_SHARES, per_run, summarise, summary
+from analysis.timing import time_split
 from bench.records import Results, load
 from tests.support.synthetic import write_results
 
@@ -252,6 +254,13 @@ def test_shares_of_a_workers_time_add_up_to_one(results: Results) -> None:
     assert known.sum(axis=1).to_numpy() == pytest.approx(1)
     exposed = table["straggler_share"] + table["transfer_share"]
     np.testing.assert_allclose(exposed, table["exposed_comm_share"], atol=1e-12)
+
+
+def test_what_is_at_hand_is_not_made_again(results: Results) -> None:
+    split, applied = time_split(results.events, results.runs), applied_gradients(results.events, results.runs)
+    pd.testing.assert_frame_equal(per_run(results, split=split, applied=applied), per_run(results))
+    late = per_run(results, split=split.assign(other_s=split["duration_s"]), applied=applied.iloc[:0])
+    assert (late["harness_share"].dropna() == 1).all() and late["staleness_s_mean"].isna().all()
 
 
 def test_energy_to_the_target_is_that_of_the_time_to_it(results: Results) -> None:
