@@ -120,8 +120,8 @@ def mean_loss_and_gradient(
 ) -> tuple[float, Tensor]:
     """Mean loss [nat] at x [P] and its gradient [P] (float64, on the host), by one all-reduce.
 
-    Batch-norm statistics are those of x, and constants to the gradient: with batch norm it is the slope of the model that
-    is evaluated at x, not of the losses that `mean_losses` finds around it.
+    Batch-norm statistics are those of x, and constants to the gradient: with batch norm it is the slope of the model
+    that is evaluated at x, not of the losses that `mean_losses` finds around it.
 
     Args:
         objective, batches, samples, total: see `mean_losses`.

@@ -263,6 +263,16 @@ def test_a_line_goes_on_behind_its_ends_and_meets_both_models() -> None:
     assert barrier(line) == barrier(inner)
 
 
+def test_both_ends_are_met_to_the_last_bit_however_far_apart_they_are() -> None:
+    x, y = torch.tensor([1e17]).double(), torch.tensor([1.2345]).double()
+    assert float(x + (y - x)) != float(y)
+    line = interpolation(Known(torch.sum), x, y, points=3)
+    assert line["loss"].tolist()[::2] == [1e17, 1.2345]
+    assert line["rise"].tolist()[::2] == [0.0, 0.0]
+    turned = interpolation(Known(torch.sum), y, x, points=3)
+    assert turned["loss"].tolist() == line["loss"].tolist()[::-1]
+
+
 def test_there_is_no_barrier_to_oneself() -> None:
     workload = digits()
     x = workload.initial(0)
