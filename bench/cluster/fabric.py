@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from bench.cluster.collectives import Step, steps
 from bench.cluster.network import Network
 from bench.cluster.schedule import Schedule
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Route:
     """What a message from one rank to another meets."""
 
@@ -65,13 +66,23 @@ class Fabric:
             )
         self._outer = network.outer.figures
         self._inner = network.inner.figures if network.ranks_per_node > 1 else self._outer
+
+    @property
+    def out(self) -> dict[int, float]:
+        """queue -> time that each byte of an all-reduced vector keeps it, going out [s/byte]."""
+        return self._plan[1]
+
+    @property
+    def into(self) -> dict[int, float]:
+        """The same, coming in."""
+        return self._plan[2]
+
+    @cached_property
+    def _plan(self) -> tuple[list[Rounds], dict[int, float], dict[int, float]]:
+        """The all-reduce: its rounds, and what it puts on queues out and in. Made when the first one begins."""
         out: defaultdict[int, float] = defaultdict(float)
         into: defaultdict[int, float] = defaultdict(float)
-        self._rounds = tuple(self._allreduce(out, into))
-        self.out = dict(out)
-        """queue -> time that each byte of an all-reduced vector keeps it, going out [s/byte]."""
-        self.into = dict(into)
-        """The same, coming in."""
+        return list(self._allreduce(out, into)), dict(out), dict(into)
 
     def route(self, src: int, dst: int) -> Route:
         """The way from rank `src` to another rank; not cached."""
@@ -107,7 +118,7 @@ class Fabric:
             if end_s <= until_s:
                 return end_s
         now_s = start_s
-        for rounds in self._rounds:
+        for rounds in self._plan[0]:
             for _ in range(rounds.times):
                 ends_s = (
                     self.schedule.finish(now_s + latency_s, nbytes / rounds.parts / bandwidth)
@@ -126,7 +137,7 @@ class Fabric:
 
     def _duration_s(self, nbytes: int, speed: float = 1.0) -> float:
         total_s = 0.0
-        for rounds in self._rounds:
+        for rounds in self._plan[0]:
             factor = speed if rounds.between else 1.0
             total_s += rounds.times * max(
                 latency_s + nbytes / rounds.parts / (bandwidth * factor) for latency_s, bandwidth in rounds.wires
