@@ -264,7 +264,7 @@ def test_a_line_goes_on_behind_its_ends_and_meets_both_models() -> None:
 
 
 def test_both_ends_are_met_to_the_last_bit_however_far_apart_they_are() -> None:
-    x, y = torch.tensor([1e17]).double(), torch.tensor([1.2345]).double()
+    x, y = torch.tensor([[1e17], [1.2345]], dtype=torch.float64)
     assert float(x + (y - x)) != float(y)
     line = interpolation(Known(torch.sum), x, y, points=3)
     assert line["loss"].tolist()[::2] == [1e17, 1.2345]
