@@ -148,6 +148,8 @@ def test_a_share_of_the_steps_is_slower_by_the_factor(probability: float) -> Non
         slow = ratio > 5  # and a slow step says nothing about the next one
         correlation = float(np.corrcoef(slow[1:], slow[:-1])[0, 1])
         assert abs(correlation) < 5 / math.sqrt(DRAWS)
+        with_time = float(np.corrcoef(slow, np.log(draws(plain)))[0, 1])
+        assert abs(with_time) < 5 / math.sqrt(DRAWS)  # nor do slow steps choose long gradients
 
 
 def test_persistent_stragglers_are_drawn_by_seed_and_stay() -> None:
@@ -232,6 +234,24 @@ def test_a_paused_worker_finishes_its_gradient_later_and_the_others_wait_only_in
         assert lockstep.workers[rank].ended_s == 20.0
     free = simulate(make("ad-psgd"), compute, seconds=20.0)
     assert [h.state.step for h in free.workers] == [20, 10, 20, 20]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Two(Algorithm):
+    """Asks for two gradients at once."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    async def worker(self, w: Worker) -> None:
+        first, second = w.start(w.gradient(w.replica())), w.start(w.gradient(w.replica()))
+        await first
+        await second
+
+
+def test_a_gradient_waits_for_one_that_was_held_up() -> None:
+    compute = Compute(gradient_s=1.0, pause=(Pause(worker=0, at_s=0.5, for_s=3.0),))
+    simulation = simulate(Two(), compute, workers=1)
+    assert [(r["t0_s"], r["t1_s"]) for r in rows(simulation, "gradient")] == [(0.0, 4.0), (4.0, 5.0)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -166,6 +166,43 @@ def test_an_allreduce_keeps_a_queue_for_its_bytes_and_not_for_its_latencies(kind
     assert sent == {rank: exactly(share * 4000 / BYTES_PER_S + wire_s(936)) for rank, share in shares.items()}
 
 
+def mixed(network: Network) -> dict[int, float]:
+    """rank -> when its message has left that was sent as an all-reduce began; 4 workers, 4000 byte."""
+    simulation = Simulation(
+        Mixed(nbytes=4000), quadratic(4), workers=4, seed=0, network=network, compute=Compute(gradient_s=0.0)
+    ).run(Budget(seconds=1))
+    return {r["rank"]: r["t1_s"] for r in rows(simulation, "send")}
+
+
+def test_the_queues_too_meet_a_change_between_nodes_and_none_inside() -> None:
+    half = changing((0.0, 0.5))
+    assert mixed(half) == dict.fromkeys(range(4), exactly((6000 + 936 + HEADER_NBYTES) / (BYTES_PER_S / 2)))
+    inside = nodes_of(4, change=(Change(at_s=0.0, factor=0.5),))
+    assert mixed(inside) == dict.fromkeys(range(4), exactly((6000 + 936 + HEADER_NBYTES) / (BYTES_PER_S * 10)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Late(Algorithm):
+    """Worker 0 sends a message; a gradient later all join an all-reduce."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"point-to-point", "collectives"})
+
+    async def worker(self, w: Worker) -> None:
+        if w.rank == 0:
+            w.send(1, "t", payload(2936))
+        await w.gradient(w.replica())
+        await w.allreduce_mean(torch.zeros(100, dtype=torch.float64), label="all")
+
+
+def test_an_allreduce_waits_for_queues_in_as_well_as_out() -> None:
+    # The message leaves within 3 s, and keeps the queue into worker 1 from 0.5 s to 3.5 s.
+    simulation = Simulation(
+        Late(), quadratic(2), workers=2, seed=0, network=SLOW_NETWORK, compute=Compute(gradient_s=1.0)
+    ).run(Budget(seconds=1))
+    expected = exactly(LATENCY_S + wire_s(2936) + closed_form("ring", 2, 800, LATENCY_S, BYTES_PER_S))
+    assert [(r["t0_s"], r["t1_s"]) for r in rows(simulation, "allreduce")] == [(1.0, expected)] * 2
+
+
 def test_allreduces_go_one_after_the_other() -> None:
     reduced = rows(run(Mixed(nbytes=4000, reductions=3), 4), "allreduce")
     once = closed_form("ring", 4, 4000, LATENCY_S, BYTES_PER_S)
@@ -209,8 +246,33 @@ def test_ranks_of_a_node_share_its_nic_and_talk_past_it_inside() -> None:
 def test_a_link_may_differ_inside_a_node_too() -> None:
     network = nodes_of(2, link=(Link(src=0, dst=1, latency_s=7.0),))
     assert traffic([(0, 1, 936)], 4, network) == [(0, 1, exactly(7.0 + wire_s(936, BYTES_PER_S * 10)))]
-    slowed = allreduce_s(network, 4000, 4) - allreduce_s(nodes_of(2), 4000, 4)
-    assert slowed == exactly(2 * (7.0 - LATENCY_S / 10))  # a round there and one back
+
+
+@pytest.mark.parametrize(
+    ("src", "dst", "kind", "slow_rounds"),
+    [
+        (0, 1, "ring", 2),  # a round there and one back
+        (2, 3, "ring", 2),  # in the other node
+        (1, 3, "ring", 2),  # between nodes, where each rank carries its part
+        (1, 3, "tree", 0),  # and where the first does
+        (0, 2, "tree", 1),  # down; up it is 2 -> 0
+        (0, 3, "ring", 0),  # a way that nobody takes
+    ],
+)
+def test_a_link_that_differs_slows_what_passes_it(src: int, dst: int, kind: Collective, slow_rounds: int) -> None:
+    network = nodes_of(2, link=(Link(src=src, dst=dst, latency_s=7.0),), collective=kind)
+    usual_s = LATENCY_S / 10 if src // 2 == dst // 2 else LATENCY_S
+    slowed = allreduce_s(network, 4000, 4) - allreduce_s(nodes_of(2, collective=kind), 4000, 4)
+    assert slowed == pytest.approx(slow_rounds * (7.0 - usual_s), rel=1e-12, abs=1e-12)
+
+
+def test_parts_that_pass_a_nic_over_different_links_keep_it_for_each() -> None:
+    thin = Link(src=0, dst=2, bandwidth_Gbit_per_s=GBIT / 4)
+    fabric = Fabric(nodes_of(2, link=(thin,)), workers=4, ranks=4)
+    # Node 0 sends the vector once, half of it at a quarter of the bandwidth; node 1 sends it once.
+    assert fabric.out[0] * BYTES_PER_S == exactly(0.5 * 4 + 0.5)
+    assert fabric.out[1] * BYTES_PER_S == exactly(1.0)
+    assert (fabric.into[1], fabric.into[0]) == (fabric.out[0], fabric.out[1])
 
 
 # -- bandwidth that changes -------------------------------------------------------------------------------------------
@@ -264,6 +326,11 @@ def test_work_done_in_two_parts_ends_when_it_ends_in_one(
     assert speed_up_to(schedule.finish(middle_s, then_s)) == pytest.approx(speed_up_to(end_s), abs=1e-9)
 
 
+def test_nothing_is_done_at_once_even_while_the_network_is_cut() -> None:
+    cut = Schedule([Change(at_s=1.0, factor=0.0), Change(at_s=2.0, factor=1.0)])
+    assert (cut.finish(1.5, 0.0), cut.finish(1.5, 0.25), cut.finish(0.5, 0.5)) == (1.5, 2.25, 1.0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_allreduce_meets_the_change(kind: Collective) -> None:
     whole_s = allreduce_s(Network(latency_s=LATENCY_S, bandwidth_Gbit_per_s=GBIT, collective=kind), 4000, 4)
@@ -286,6 +353,8 @@ def test_inside_a_node_nothing_changes() -> None:
     assert traffic([(0, 2, 936)], 4, network) == [(0, 2, exactly(LATENCY_S + 10 * wire_s(936)))]
     inside, between = closed_form("ring", 2, 800, 0.05, 10_000.0), closed_form("ring", 2, 800, 0.5, 100.0)
     assert allreduce_s(network, 800, 4) == exactly(inside + between)
+    whole_s = allreduce_s(nodes_of(2), 4000, 4)  # the last 0.25 s of it inside
+    assert allreduce_s(nodes_of(2, change=(Change(at_s=whole_s - 0.1, factor=0.1),)), 4000, 4) == exactly(whole_s)
 
 
 # -- presets and settings ---------------------------------------------------------------------------------------------
