@@ -61,7 +61,7 @@ def spectrum(
     probes: int = 10,
     steps: int = 60,
     tol: float | None = None,
-    max_products: int = 1000,
+    max_products: int | None = None,
     seed: int = 0,
 ) -> Spectrum:
     """The k eigenvalues at an end, the trace and the density.
@@ -70,10 +70,12 @@ def spectrum(
         operator: matrix [P, P].
         k, which, tol: see `analysis.probes.eigenvalues.largest_eigenvalues`. An eigenvalue's copies are seen up to the
             number of probes, by those whose run converges within `steps`.
-        smallest: how many of the smallest eigenvalues, too.
+        smallest: how many of the smallest eigenvalues, too. Those of a Gauss-Newton matrix with more parameters than
+            logits are zero, and Lanczos gets there slowly: the search ends by `max_products`.
         probes: number of random vectors, at least 3.
         steps: products for each. It takes (steps + 1) P numbers, or those of k + 15 vectors if that is more.
-        max_products: for eigenvalues that have not converged in the first run; on top of probes * steps, at each end.
+        max_products: for eigenvalues that have not converged in the first run, at each end, on top of probes * steps;
+            None: as many as those.
         seed: of the signs.
 
     Raises:
@@ -96,12 +98,13 @@ def spectrum(
     if probes < 3:
         raise ValueError(f"probes must be at least 3 for a standard error: got {probes} (10 are usual)")
     tol = tolerance(operator, tol)
+    more = probes * steps if max_products is None else max_products
     before = operator.products
     lanczos = Lanczos(operator, signs(1, operator, seed)[0], max(steps, max(k, smallest) + 15), seed)
     rules = [rule(lanczos, steps)]
     inside = lanczos.trace()
     held = [lanczos.held(signs(1, operator, seed, probe)[0]) for probe in range(1, probes)]
-    known = [search(lanczos, count, end, tol, operator.products + max_products, copies=False) for end, count in ends]
+    known = [search(lanczos, count, end, tol, operator.products + more, copies=False) for end, count in ends]
     for probe in range(1, probes):
         lanczos.begin(signs(1, operator, seed, probe)[0])
         rules.append(rule(lanczos, steps))

@@ -333,6 +333,16 @@ def test_both_ends_from_one_set_of_products() -> None:
     check(found.smallest, matrix)
 
 
+def test_an_end_that_does_not_converge_is_given_up_and_said_so() -> None:
+    """The Gauss-Newton matrix of 460 parameters and 400 logits is singular."""
+    matrix = model("ggn")
+    found = spectrum(Matrix(matrix), 2, smallest=1, probes=3, steps=40)
+    assert found.smallest is not None and not found.smallest.converged and found.eigenpairs.converged
+    assert found.products <= 2 * 3 * 40 + 3
+    assert 0 <= found.smallest.values[0] < 1e-3 * found.eigenpairs.values[0]
+    check(found.smallest, matrix)
+
+
 @pytest.mark.parametrize("which", ENDS)
 def test_the_other_runs_find_an_eigenvalue_s_copies(which: Which) -> None:
     found = spectrum(Matrix(with_spectrum(SPECTRA["copies"])), 5, which=which, probes=6, steps=60)
