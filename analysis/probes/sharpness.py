@@ -29,9 +29,10 @@ from bench.workloads.base import torch_generator
 
 Ball = Literal["l2", "linf"]
 
-# A step of two radii, then back into the ball. Going straight to the point of the sphere that h shows would be the
-# power method, which swings for ever where negative curvature is the largest; this does not, as long as it is no
-# larger than the positive one, and it shrinks what is flat threefold at each step.
+# The first step has two radii, then back into the ball. Going straight to the point of the sphere that h shows would be
+# the power method, which swings for ever where negative curvature is the largest; this does not, as long as it is no
+# larger than the positive one, and it shrinks what is flat threefold at each step. A step that does not go up is taken
+# back, and the next is half as long: for a maximum that lies within the ball.
 STEP = 2.0
 
 
@@ -115,21 +116,25 @@ def sharpness(
         value, g = loss.value_and_gradient((w + scale * u).to(dtype=x.dtype, device=x.device))
         return (value if math.isfinite(value) else math.inf), scale * g
 
-    here, h = look(torch.zeros_like(w))
+    here, slope = look(torch.zeros_like(w))
     found = []
     for start in range(starts):
         if start == 0:
-            u, ascent, best = torch.zeros_like(w), h, here
+            u, ascent, best = torch.zeros_like(w), slope, here
         else:
             generator = torch_generator(seed, -1, f"sharpness {start}")
             u = _onto_sphere(torch.randn(w.shape, generator=generator, dtype=w.dtype), radius, ball)
             best, ascent = look(u)
+        step = STEP
         for _ in range(steps):
             if math.isinf(best) or not bool(ascent.any()):
                 break
-            u = _into_ball(u + STEP * _onto_sphere(ascent, radius, ball), radius, ball)
-            value, ascent = look(u)
-            best = max(best, value)
+            there = _into_ball(u + step * _onto_sphere(ascent, radius, ball), radius, ball)
+            value, h = look(there)
+            if value > best:
+                u, best, ascent = there, value, h
+            else:
+                step /= 2
         found.append(best)
     worst = max(found)
     return Sharpness(
@@ -152,4 +157,7 @@ def _onto_sphere(h: Tensor, radius: float, ball: Ball) -> Tensor:
 
 def _into_ball(u: Tensor, radius: float, ball: Ball) -> Tensor:
     """The nearest point of the ball."""
-    return u * min(1.0, radius / float(u.norm())) if ball == "l2" else u.clamp(-radius, radius)
+    if ball == "linf":
+        return u.clamp(-radius, radius)
+    length = float(u.norm())
+    return u * (radius / length) if length > radius else u

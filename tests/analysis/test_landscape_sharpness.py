@@ -68,6 +68,12 @@ def test_negative_curvature_does_not_throw_it_off_course() -> None:
     assert found.sharpness == pytest.approx(2.0, rel=1e-9)
 
 
+def test_a_maximum_within_the_ball_is_found_and_kept() -> None:
+    """-|x - 0.3| from 0: every step of a radius goes too far."""
+    found = sharpness(Known(lambda x: -(x - 0.3).abs().sum()), torch.zeros(1).double(), radius=1.0, steps=40)
+    assert found.starts == pytest.approx((0.0, 0.0, 0.0), abs=1e-6) and found.sharpness == pytest.approx(0.3, abs=1e-6)
+
+
 def test_in_the_ball_of_the_largest_component_it_is_a_corner() -> None:
     """Linear: radius times the sum of |g|. Diagonal parabola, at its minimum: every corner, radius^2 tr(A) / 2."""
     g = random(7)
