@@ -148,8 +148,17 @@ def test_a_share_of_the_steps_is_slower_by_the_factor(probability: float) -> Non
         slow = ratio > 5  # and a slow step says nothing about the next one
         correlation = float(np.corrcoef(slow[1:], slow[:-1])[0, 1])
         assert abs(correlation) < 5 / math.sqrt(DRAWS)
-        with_time = float(np.corrcoef(slow, np.log(draws(plain)))[0, 1])
-        assert abs(with_time) < 5 / math.sqrt(DRAWS)  # nor do slow steps choose long gradients
+
+
+@pytest.mark.parametrize("kind", ["per-step", "persistent"])
+def test_who_is_slow_is_independent_of_the_time_it_would_take(kind: Any) -> None:
+    """Over workers, whose first numbers would agree if both came from one stream."""
+    plain = Compute(gradient_s=1.0, distribution="exponential")
+    slowed = Compute(**{**vars(plain), "stragglers": Stragglers(probability=0.5, factor=10.0, kind=kind)})
+    times = np.array([plain.times(0, rank).next() for rank in range(2000)])
+    slow = np.array([slowed.times(0, rank).next() for rank in range(2000)]) > 5 * times
+    assert abs(slow.mean() - 0.5) < 5 * 0.5 / math.sqrt(2000)
+    assert abs(float(np.corrcoef(slow, times)[0, 1])) < 5 / math.sqrt(2000)
 
 
 def test_persistent_stragglers_are_drawn_by_seed_and_stay() -> None:
