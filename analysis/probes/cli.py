@@ -36,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
     hessian = _kind(kinds, "hessian", "largest and smallest eigenvalues, trace, spectral density, of Hessian or GGN")
     hessian.add_argument("--kind", choices=("hessian", "ggn"), default="hessian")
     hessian.add_argument("--eigenvalues", type=int, default=5, metavar="K", help="how many of the largest (default 5)")
-    hessian.add_argument("--smallest", type=int, default=1, metavar="K", help="and of the smallest (default 1)")
+    hessian.add_argument(
+        "--smallest", type=int, metavar="K", help="and of the smallest (default: one of a Hessian, none of a GGN)"
+    )
     hessian.add_argument("--probes", type=int, default=10, metavar="K", help="random vectors for trace and density")
     hessian.add_argument("--steps", type=int, default=30, metavar="K", help="Lanczos steps for the density")
     hessian.add_argument(

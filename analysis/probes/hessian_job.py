@@ -21,7 +21,8 @@ class HessianJob(Job):
 
     Attributes:
         kind: which matrix.
-        eigenvalues, smallest: how many of the largest and of the smallest.
+        eigenvalues, smallest: how many of the largest and of the smallest; None: one of a Hessian, none of a GGN, whose
+            smallest are zero, and take for ever to tell from it.
         probes: random vectors for trace and density.
         steps: Lanczos steps for each.
         tolerance: of an eigenvalue's residual, relative; None for the default of the precision.
@@ -33,7 +34,7 @@ class HessianJob(Job):
 
     kind: Literal["hessian", "ggn"] = "hessian"
     eigenvalues: int = 5
-    smallest: int = 1
+    smallest: int | None = None
     probes: int = 10
     steps: int = 30
     tolerance: float | None = None
@@ -41,10 +42,10 @@ class HessianJob(Job):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("eigenvalues", 1), ("smallest", 0), ("probes", 2), ("steps", 1)):
-            if getattr(self, name) < least:
-                default = type(self).__dataclass_fields__[name].default
-                raise ValueError(f"{name} must be at least {least}: got {getattr(self, name)} (default {default})")
+        for name, least in (("eigenvalues", 1), ("smallest", 0), ("probes", 3), ("steps", 1)):
+            value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}: got {value} (default {default or 'by the kind'})")
         if self.tolerance is not None and not 0 < self.tolerance < 1:
             raise ValueError(f"tolerance must lie between 0 and 1: got {self.tolerance} (for example 1e-3)")
 
@@ -62,16 +63,17 @@ class HessianJob(Job):
                 subject.objective, x, chosen.batches, samples=chosen.samples, kind=self.kind, total=ranks.total
             ) as matrix:
                 # A matrix of few parameters has no more eigenvalues than that.
-                most, fewest = (min(k, matrix.parameters) for k in (self.eigenvalues, self.smallest))
+                smallest = int(self.kind == "hessian") if self.smallest is None else self.smallest
+                most, fewest = (min(k, matrix.parameters) for k in (self.eigenvalues, smallest))
                 found = spectrum(
                     matrix, most, smallest=fewest, probes=self.probes, steps=min(self.steps, matrix.parameters),
                     tol=self.tolerance, seed=self.seed,
                 )  # fmt: skip
                 facts = {"loss": matrix.loss, "gradient_norm": float(matrix.gradient.double().norm())}
                 products = matrix.products
-            values = [("eigenvalue", *pair, "Lanczos") for pair in _pairs(found.eigenpairs)]
+            values = _numbers("eigenvalue", found.eigenpairs)
             if found.smallest is not None:
-                values += [("smallest eigenvalue", *pair, "Lanczos") for pair in _pairs(found.smallest)]
+                values += _numbers("smallest eigenvalue", found.smallest)
             trace = found.trace
             values.append(("trace", 0, trace.estimate, trace.standard_error, trace.method))
             values += [(quantity, 0, value, float("nan"), "exact") for quantity, value in facts.items()]
@@ -92,7 +94,8 @@ class HessianJob(Job):
         return {NUMBERS: numbers, DENSITY: density}
 
 
-def _pairs(found: Eigenpairs) -> list[tuple[int, float, float]]:
-    """Number, value, residual."""
-    each = zip(found.values, found.residuals, strict=True)
-    return [(k, float(value), float(residual)) for k, (value, residual) in enumerate(each)]
+def _numbers(quantity: str, found: Eigenpairs) -> list[tuple[str, int, float, float, str]]:
+    """Quantity, number, value, residual, method."""
+    method = "Lanczos" if found.converged else "Lanczos, not converged"
+    each = enumerate(zip(found.values, found.residuals, strict=True))
+    return [(quantity, k, float(value), float(residual), method) for k, (value, residual) in each]

@@ -90,9 +90,6 @@ class LandscapeJob(Job):
         # |T u| <= |u| max |x|: a ball of sqrt(P) epsilon in the model's own scale moves it as far on the whole.
         adaptive = sharpness(loss, x, radius=self.epsilon * len(x) ** 0.5, adaptive=True, seed=self.seed)
         around = smoothed_loss(loss, x, sigma=radius / len(x) ** 0.5, pairs=8, seed=self.seed)
-        index = LandscapeIndex(window=1)
-        for _ in range(INDEX_USES):
-            index.use(lambda at: loss.value_and_gradient(at)[1].to(at), x)
         nan = float("nan")
         found: list[tuple[str, float, float, str]] = [
             ("loss", plain.loss, nan, "mean over the probe set"),
@@ -109,8 +106,14 @@ class LandscapeJob(Job):
                 around.excess.standard_error,
                 f"mean over Gaussian noise of length {share}, 8 antithetic pairs",
             ),
-            ("landscape_index", index.median, nan, f"v.Hv by a difference of gradients, use {INDEX_USES}"),
         ]
+        # With batch norm, gradients at two points have statistics of their own, and their difference is no product.
+        if not loss.has_statistics:
+            index = LandscapeIndex(window=1)
+            for _ in range(INDEX_USES):
+                index.use(lambda at: loss.value_and_gradient(at)[1].to(at), x)
+            method = f"|Hv| by a difference of gradients, use {INDEX_USES} from the gradient on"
+            found.append(("landscape_index", index.median, nan, method))
         return [
             {
                 "model": "evaluated", "kind": "loss", "quantity": quantity, "number": 0, "value": value,

@@ -50,6 +50,9 @@ class ProbedLoss:
         chosen: this rank's share of the probe set.
         total: sums over the ranks that share it.
 
+    Attributes:
+        has_statistics: see `Objective`.
+
     Example:
         >>> from analysis.probes.probe_set import probe_set
         >>> from bench.workloads.quadratic import Quadratic
@@ -61,6 +64,7 @@ class ProbedLoss:
 
     def __init__(self, objective: Objective, chosen: ProbeSet, total: Sum = alone) -> None:
         self._objective, self._chosen, self._total = objective, chosen, total
+        self.has_statistics = objective.has_statistics
         self.facts: Facts = {
             "probe_set": chosen.digest,
             "of": chosen.of,

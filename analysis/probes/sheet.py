@@ -22,7 +22,8 @@ def sheet(probe: str, rows: Sequence[Row]) -> list[str]:
 
 HESSIAN_LEGEND = (
     "largest eigenvalues, the smallest, and the trace with its standard error [nat per squared unit of a parameter]; "
-    "residual: the largest |Hv - lv|; lr 2/l: the largest stable learning rate of gradient descent"
+    "residual: the largest |Hv - lv|, with * if not converged; lr 2/l: the largest learning rate at which gradient "
+    "descent is stable"
 )
 
 
@@ -42,7 +43,7 @@ def _hessian(rows: Sequence[Row]) -> list[str]:
                 "matrix": group["kind"].iloc[0],
                 "largest": " ".join(f"{value:.4g}" for value in largest["value"]),
                 "smallest": "-" if smallest is None else f"{smallest['value'].iloc[0]:.4g}",
-                "residual": f"{largest['error'].max():.1e}",
+                "residual": f"{largest['error'].max():.1e}" + "*" * ("not converged" in largest["method"].iloc[0]),
                 "trace": f"{trace['value']:.4g} +- {trace['error']:.2g}",
                 "lr 2/l": f"{2 / top:.3g}" if top > 0 else "-",
                 "loss": f"{of['loss']['value'].iloc[0]:.4g}",

@@ -234,7 +234,8 @@ def _blocks(operator: Operator, skip: int, count: int, seed: int) -> Iterator[Te
 
 def _range(vectors: Tensor) -> Tensor:
     """An orthonormal basis, in rows, of the span of some rows [m, P]."""
-    return torch.linalg.qr(vectors.T).Q.T.contiguous()
+    basis: Tensor = torch.linalg.qr(vectors.T).Q.T.contiguous()
+    return basis
 
 
 def _rowwise(a: Tensor, b: Tensor) -> Array:

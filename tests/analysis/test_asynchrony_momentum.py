@@ -6,15 +6,11 @@ M = workers, a = learning rate, T writes, S seeds; the start is w = 1 in every d
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import math
-import pkgutil
 
 import numpy as np
 import pytest
 
-import analysis.asynchrony
 from algorithms.async_sgd import AsyncSGD
 from analysis.asynchrony.ensemble import MomentumFit, fit_momentum
 from analysis.asynchrony.law import momentum_of_staleness
@@ -25,16 +21,8 @@ from analysis.asynchrony.server import Service, Trajectories, exponential, fixed
 from tests.algorithms.support import quadratic as workload
 from tests.algorithms.test_async_sgd import trace
 
-MODULES = [module.name for module in pkgutil.iter_modules(analysis.asynchrony.__path__)]
 WORKERS = (2, 4, 8, 16)
 CURVATURES = np.geomspace(0.02, 1, 400)
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_doctests(module: str) -> None:
-    result = doctest.testmod(importlib.import_module(f"analysis.asynchrony.{module}"))
-    assert result.attempted
-    assert not result.failed
 
 
 # -- the system --------------------------------------------------------------------------------------------------------

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import doctest
 import functools
-import importlib
 import math
 from collections.abc import Callable
 
@@ -25,14 +23,7 @@ from bench.workloads.digits_mlp import DigitsMlp
 from bench.workloads.quadratic import Quadratic
 from tests.support.curvature import CPU, KINDS, SAMPLES, dense, draw, mlp, own, together
 
-MODULES = ("products", "lanczos", "eigenvalues", "trace", "density", "curvature")
 ENDS: tuple[Which, ...] = ("LA", "SA", "LM")
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_doctests(module: str) -> None:
-    found = doctest.testmod(importlib.import_module(f"analysis.probes.{module}"))
-    assert found.failed == 0 and found.attempted > 0
 
 
 @functools.cache

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -23,13 +21,6 @@ from bench.workloads.define import workload as define
 from bench.workloads.norm import BatchNorm
 from bench.workloads.problem import Problem, Samples
 from tests.algorithms.support import digits
-
-MODULES = ("loss", "directions", "landscape", "interpolation", "sharpness", "smoothing", "index")
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_doctests(module: str) -> None:
-    assert doctest.testmod(importlib.import_module(f"analysis.probes.{module}")).failed == 0
 
 
 class Known:

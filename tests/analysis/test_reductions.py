@@ -1,16 +1,12 @@
 """Tables reduced to numbers, against closed forms of the synthetic results."""
 
-import doctest
-import importlib
 import math
-import pkgutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-import analysis
 from analysis.comparison import faster, saving, winner
 from analysis.completeness import missing
 from analysis.staleness import staleness, staleness_histogram
@@ -44,11 +40,6 @@ def rows(results: Results) -> pd.DataFrame:
 def split(results: Results) -> pd.DataFrame:
     named = results.runs[["run_id", "label", "transport", "seed"]]
     return time_split(results.events, results.runs).merge(named, on="run_id").set_index(["label", "transport", "rank"])
-
-
-@pytest.mark.parametrize("module", [m.name for m in pkgutil.iter_modules(analysis.__path__)])
-def test_doctests(module: str) -> None:
-    assert doctest.testmod(importlib.import_module(f"analysis.{module}")).failed == 0
 
 
 # -- where the time went ---------------------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import json
 import math
 import subprocess
@@ -16,17 +14,6 @@ import pytest
 import paceline
 from analysis.theory.answer import finite, shown, shown_bytes
 from analysis.theory.options import numbers, whole
-
-MODULES = (
-    "answer", "linear", "easgd", "easgd_noise", "admm", "downpour", "delays", "momentum", "spectra", "traffic",
-    "subjects", "options", "cli",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_doctests(module: str) -> None:
-    assert doctest.testmod(importlib.import_module(f"analysis.theory.{module}")).failed == 0
-
 
 # subject and options, the keys that it promises, and some of their values
 QUESTIONS: list[tuple[str, dict[str, Any]]] = [

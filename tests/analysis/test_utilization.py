@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import math
 from collections.abc import Sequence
 from graphlib import TopologicalSorter
@@ -73,12 +71,6 @@ def row(model: str, name: str, **more: object) -> Bandwidths:
 
 def curve(model: str, name: str, bandwidth: Reals, **more: object) -> Reals:
     return utilization(bandwidth, **{**MODELS[model], **METHODS[name], **more})
-
-
-@pytest.mark.parametrize("module", ["dag", "exchanges", "utilization"])
-def test_doctests(module: str) -> None:
-    result = doctest.testmod(importlib.import_module(f"analysis.theory.{module}"))
-    assert result.attempted > 0 and result.failed == 0
 
 
 # -- the paper's table -------------------------------------------------------------------------------------------------
