@@ -125,9 +125,19 @@ def show(value: Any) -> str:
 
 
 def plain(settings: Any) -> Any:
-    """Dataclasses, tuples and the like as what JSON can hold."""
+    """Dataclasses, tuples and the like as what JSON can hold.
+
+    A field whose metadata say `in_id`: "never" is left out, with "if set" only while it has its default: so a setting
+    that is added later changes no run's id.
+    """
     if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
-        return {f.name: plain(getattr(settings, f.name)) for f in dataclasses.fields(settings) if f.init}
+        return {
+            f.name: plain(value)
+            for f in dataclasses.fields(settings)
+            if f.init
+            for value in [getattr(settings, f.name)]
+            if not ((rule := f.metadata.get("in_id")) == "never" or (rule == "if set" and value == f.default))
+        }
     if isinstance(settings, Mapping):
         return {str(k): plain(v) for k, v in settings.items()}
     if isinstance(settings, list | tuple):

@@ -280,9 +280,14 @@ def read(
 
 
 def _absolute(raw: dict[str, Any], folder: Path) -> None:
-    """Workloads in files of the user's own are named from where the study file is; ranks may run elsewhere."""
+    """The user's own files, workloads and traces, are named from where the study file is; ranks may run elsewhere."""
     entries = raw.get("workload", [])
-    for entry in [entries] if isinstance(entries, dict) else entries:
+    entries = [entries] if isinstance(entries, dict) else entries
+    for part in [raw, *entries]:
+        compute = part.get("compute") if isinstance(part, dict) else None
+        if isinstance(compute, dict) and isinstance(compute.get("trace"), str) and compute["trace"]:
+            compute["trace"] = str((folder / Path(compute["trace"]).expanduser()).resolve())
+    for entry in entries:
         name = entry.get("name") if isinstance(entry, dict) else None
         if isinstance(name, str) and ".py:" in name:
             file, _, function = name.rpartition(":")
@@ -443,6 +448,10 @@ def _check_cells(study: Study, where: str) -> None:
         slow = [int(w) for w in cell.workload.compute.slow]
         if slow and max(slow) >= cell.workers:
             raise StudyError(f"{place}: compute.slow names worker {max(slow)} (workers are 0..{cell.workers - 1})")
+        try:
+            cell.workload.compute.check(cell.workers)
+        except ValueError as error:
+            raise StudyError(f"{place}: compute: {error}") from error
         target = cell.workload.target_loss
         if target is not None and not math.isfinite(target):
             raise StudyError(f"{place}: target_loss must be a finite number: got {target}")

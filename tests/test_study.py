@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 import paceline
+from bench.cluster import Compute, Network
 from bench.records import RUNS, write_rows
 from bench.run import blank_row, write_crashed
-from bench.settings import StudyError
+from bench.settings import StudyError, plain
 from bench.study import STUDIES, Cell, Study, find, read, resolve
 
 STUDY = """\
@@ -169,6 +170,10 @@ def simulated(cell: Cell) -> bool:
     return cell.transport == "simulated"
 
 
+def quadratic(cell: Cell) -> bool:
+    return simulated(cell) and cell.workload.name == "quadratic"
+
+
 @pytest.mark.parametrize(
     ("path", "value", "concerns"),
     [
@@ -182,7 +187,13 @@ def simulated(cell: Cell) -> bool:
         ("network.latency_s", 0.5, simulated),
         ("network.bandwidth_Gbit_per_s", 1.5, simulated),
         ("network.link", [{"src": 0, "dst": 1, "latency_s": 0.5}], simulated),
-        ("compute.gradient_s", 0.03, lambda cell: simulated(cell) and cell.workload.name == "quadratic"),
+        ("network.collective", "tree", simulated),
+        ("network.change", [{"at_s": 1.0, "factor": 0.5}], simulated),
+        ("network.preset", "1G", simulated),
+        ("network.preset", "10G", simulated),
+        ("compute.stragglers", {"probability": 0.1, "factor": 10}, quadratic),
+        ("compute.pause", [{"worker": 0, "at_s": 1, "for_s": 1}], quadratic),
+        ("compute.gradient_s", 0.03, quadratic),
         ("workload.1.compute.slow", {"1": 6.0}, lambda cell: simulated(cell) and cell.workload.name == "digits-mlp"),
         ("workload.0.dimension", 7, lambda cell: cell.workload.name == "quadratic"),
         ("workload.0.optimizer", {"lr": 0.1}, lambda cell: cell.workload.name == "quadratic"),
@@ -206,6 +217,39 @@ def test_a_run_id_changes_with_what_can_change_the_result(
     assert len(before) == len(after)
     for old, new in zip(before, after, strict=True):
         assert (old.run_id != new.run_id) == concerns(old), old.run_id
+
+
+def test_settings_that_came_later_change_no_id_while_they_are_not_used() -> None:
+    assert plain(Network()) == {"latency_s": 50e-6, "bandwidth_Gbit_per_s": 10.0, "link": []}
+    assert plain(Compute()) == {"gradient_s": 0.01, "distribution": "constant", "sigma": 0.0, "slow": {}}
+
+
+def test_a_trace_lies_beside_the_study_and_is_known_by_what_is_in_it(tmp_path: Path) -> None:
+    def ids_in(folder: str, times: str) -> list[str]:
+        place = tmp_path / folder
+        place.mkdir()
+        (place / "times.txt").write_text(times)
+        (place / "s.toml").write_text(
+            'name = "s"\ntransports = ["simulated"]\ncompute = { distribution = "trace", trace = "times.txt" }\n'
+            '[[workload]]\nname = "quadratic"\n[[algorithm]]\nname = "ad-psgd"\n'
+        )
+        return ids(read(place / "s.toml"))
+
+    assert ids_in("a", "0.1\n0.2\n") == ids_in("b", "# moved\n0.10\n0.2\n") != ids_in("c", "0.1\n0.3\n")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("pause", [{"worker": 4, "at_s": 1, "for_s": 1}]),
+        ("absent", [{"worker": 4, "from_s": 1, "to_s": 2}]),
+    ],
+)
+def test_an_outage_of_a_worker_that_no_run_has_is_refused(key: str, value: Any) -> None:
+    raw = table()
+    raw["compute"] = {key: value}
+    with pytest.raises(StudyError, match=rf"compute: {key} names worker 4: allowed are 0\.\.\d"):
+        resolve(raw)
 
 
 def test_the_same_settings_under_two_names_are_two_runs() -> None:
