@@ -11,18 +11,15 @@ import torch
 
 from bench.workloads.registry import known, settings_class
 from tests.support.datasets import needs_data
+from tests.workloads.test_every_workload import SMALL
 
-SMALL: dict[str, dict[str, Any]] = {
-    "cifar10-resnet18": {"width": 2, "heldout_images": 20, "train_batches": 1},
-    "cifar10-vgg13": {"width": 2, "norm": "batch", "heldout_images": 20, "train_batches": 1},
-    "cifar10-easgd7": {"train_batches": 1},
-}
 CPU = torch.device("cpu")
+SETTINGS = {**SMALL, "cifar10-vgg13": {**SMALL["cifar10-vgg13"], "norm": "batch"}}
 
 
 @cache
 def build(name: str) -> Any:
-    return settings_class(name)(**SMALL.get(name, {})).double().build(CPU, 2)  # type: ignore[attr-defined]
+    return settings_class(name)(**SETTINGS.get(name, {})).double().build(CPU, 2)  # type: ignore[attr-defined]
 
 
 @needs_data
