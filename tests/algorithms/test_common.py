@@ -6,11 +6,19 @@ import functools
 import importlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from algorithms.registry import names
-from bench.check import CHECKS, NotApplicable, Row, exchanges_conserve_the_sum_in_any_order
+from bench.check import (
+    CHECKS,
+    NotApplicable,
+    Row,
+    exchanges_conserve_the_sum_in_any_order,
+    the_formulas_say_what_is_moved_and_kept,
+    the_minimiser_of_a_quadratic_is_reached,
+)
 
 FAMILIES = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py") if path.stem != Path(__file__).stem)
 MODULES = [importlib.import_module(f"tests.algorithms.{family}") for family in FAMILIES]
@@ -27,9 +35,16 @@ FIRST = {row.name: row for row in reversed(ROWS)}
 FEWER, FIRST_HAS = 20, 60
 """Random orders in the fast tests, for an algorithm's further rows and for its first; the slow ones try all 300."""
 
+LONG = (the_minimiser_of_a_quadratic_is_reached, the_formulas_say_what_is_moved_and_kept)
+"""Half the time of all checks: the fast tests have them for each algorithm's first row."""
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+
+def _case(check: Callable[[Row], None], row: Row) -> Any:
+    marks = [pytest.mark.slow] if check in LONG and row is not FIRST[row.name] else []
+    return pytest.param(check, row, id=f"{check.__name__}-{row}", marks=marks)
+
+
+@pytest.mark.parametrize(("check", "row"), [_case(check, row) for check in CHECKS for row in ROWS])
 def test_every_algorithm(check: Callable[[Row], None], row: Row) -> None:
     if check is exchanges_conserve_the_sum_in_any_order:
         orders = FIRST_HAS if row is FIRST[row.name] else FEWER
