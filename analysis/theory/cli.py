@@ -6,8 +6,10 @@ need the algorithms themselves; the others are in `analysis.theory.subjects`.
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 from analysis.theory.answer import Answer, shown, shown_bytes
@@ -33,7 +35,7 @@ def main(argv: list[str]) -> int:
     Raises:
         StudyError: it cannot be asked like that.
     """
-    asked = {name: value for name, value in vars(parser().parse_args(argv)).items() if value not in (None, [])}
+    asked = {name: value for name, value in vars(_parsed(argv)).items() if value not in (None, [])}
     subject, as_json = asked.pop("subject"), asked.pop("json")
     try:
         answer = _answer(subject, dict(asked))
@@ -47,6 +49,25 @@ def main(argv: list[str]) -> int:
     else:
         print(f"{subject}: {', '.join(f'{k} {_plainly(v)}' for k, v in asked.items())}\n\n{answer.table()}")
     return 0
+
+
+def _parsed(argv: list[str]) -> argparse.Namespace:
+    """The options; what `bytes` does not know are settings of the algorithm: --period 50 is --set period=50."""
+    known, rest = parser().parse_known_args(argv)
+    if known.subject != "bytes" or len(rest) % 2 or not all(name.startswith("--") for name in rest[::2]):
+        return parser().parse_args(argv)
+    for name, value in zip(rest[::2], rest[1::2], strict=True):
+        known.settings.append(f"{name[2:].replace('-', '_')}={_as_toml(value)}")
+    return known
+
+
+def _as_toml(value: str) -> str:
+    """Words in quotes, as a shell takes them off; numbers, true, false and tables as they are."""
+    try:
+        tomllib.loads(f"x = {value}")
+    except tomllib.TOMLDecodeError:
+        return json.dumps(value)
+    return value
 
 
 def _answer(subject: str, asked: dict[str, Any]) -> Answer:

@@ -131,7 +131,12 @@ def parser() -> argparse.ArgumentParser:
     add(one, "parameters", "P, float32", whole)
     add(one, "workers", "n", whole)
     one.add_argument(
-        "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="one, as in a study file"
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="a setting, as in a study file; --KEY VALUE says the same",
     )
     add(one, "layers", "equal blocks that the model is made of, where fragments are sent", whole, LAYERS)
     whole_command.epilog = f"{whole_command.epilog}\n\npaceline theory SUBJECT --help tells more."

@@ -135,10 +135,25 @@ def test_what_cannot_be_asked_is_one_line(question: str, words: str, capsys: pyt
 
 
 @pytest.mark.parametrize(
+    ("options", "settings"),
+    [("--period 50", "--set period=50"), ("--wire e3m0 --period 10", "--set wire='e3m0' --set period=10")],
+)
+def test_settings_may_be_options(options: str, settings: str, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = []
+    for given in (options, settings):
+        asked = f"bytes --algorithm diloco --parameters 1e6 --workers 8 --json {given}".split()
+        assert paceline.main(["theory", *asked]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert answers[0] == answers[1] and answers[0]["given"]["settings"]["period"] in (10, 50)
+
+
+@pytest.mark.parametrize(
     "question",
     [
         "",
         "nothing",
+        "bytes --algorithm diloco --parameters 1e6 --workers 8 --period",
+        "downpour-tau --eta 0.1 --workers 4 --period 3",
         "downpour-tau --eta x --workers 4",
         "downpour-tau --eta nan --workers 4",
         "downpour-tau --eta 0.1 --workers 4.5",
