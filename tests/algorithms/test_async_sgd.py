@@ -312,7 +312,7 @@ def mean_path_is_heavy_ball(cls: type[Algorithm], runs: int, momentum: float, wo
         u = implicit * u + (1 - implicit) * h * w[1]
         expected.append(w[1])
     error = (found.mean(0) - torch.stack(expected)).abs()
-    band = 3 * found.std(0).amax(0) / math.sqrt(len(found))  # the sheet's: 3 spreads / sqrt(R) along the whole path
+    band = 3 * found.std(0).amax(0) / math.sqrt(len(found))  # 3 spreads / sqrt(R) along the whole path
     assert len(found) > 0.98 * runs
     assert bool((error <= band).all()), (error / band).max()
 
@@ -450,7 +450,7 @@ def oracle_closed_loop_alone(cls: type[Algorithm]) -> None:
 
 
 def oracle_closed_loop_is_theorem_6(cls: type[Algorithm]) -> None:
-    """The sensor and the loop as the sheet writes them, from the whole history: median of (D_{v+1} - mu_v D_v + a g) /
+    """The sensor and the loop as YellowFin's early code has them, from the whole history: median of (D_{v+1} - mu_v D_v + a g) /
     (D_v - mu_{v-1} D_{v-1} + a g), with exponential means above and below."""
     lr, mu, w_of, used, means = 0.1, 0.0, [digits().initial(0)], [0.0], [torch.zeros(1, dtype=torch.float64)] * 2
 
@@ -482,7 +482,7 @@ def oracle_closed_loop_is_theorem_6(cls: type[Algorithm]) -> None:
 
 
 def measured_momentum(cls: type[Algorithm], workers: int, seeds: int) -> tuple[float, float]:
-    """(implicit, explicit) momentum on the sheet's quadratic: means over writes 500 to 1200 and over runs.
+    """(implicit, explicit) momentum on a quadratic: means over writes 500 to 1200 and over runs.
 
     Later the fast elements are down to rounding errors, which have no momentum.
     """

@@ -82,7 +82,7 @@ def center(simulation: Simulation) -> Tensor:
 
 
 def close(got: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
-    """Equal to the sheet's tolerance, relative where numbers are large."""
+    """Equal to the stated tolerance, relative where numbers are large."""
     assert not torch.equal(expected, torch.zeros_like(expected)), "nothing was compared"
     difference = float((got - expected).abs().max() / max(1.0, float(expected.abs().max())))
     assert difference < tolerance, difference

@@ -634,7 +634,7 @@ def test_one_proposal_at_a_time_costs_exactly_three_waves() -> None:
 
 
 def test_control_messages_are_small_beside_a_real_model() -> None:
-    """B10: under 1 % of the model bytes, here for the 42 310 parameters of the sheet's network on 16 workers."""
+    """B10: under 1 % of the model bytes, here for the 42 310 parameters of the MNIST network on 16 workers."""
     workload = quadratic(16, dimension=42_310)
     simulation = simulate(make("dsgd-aau"), workload, workers=16, budget=Budget(seconds=12.0), compute=MEMORYLESS)
     models = counters(simulation)["models"] * workload.parameters * 8
