@@ -450,8 +450,8 @@ def oracle_closed_loop_alone(cls: type[Algorithm]) -> None:
 
 
 def oracle_closed_loop_is_theorem_6(cls: type[Algorithm]) -> None:
-    """The sensor and the loop as YellowFin's early code has them, from the whole history: median of (D_{v+1} - mu_v D_v + a g) /
-    (D_v - mu_{v-1} D_{v-1} + a g), with exponential means above and below."""
+    """The sensor and the loop of YellowFin's early code, from the whole history: median of
+    (D_{v+1} - mu_v D_v + a g) / (D_v - mu_{v-1} D_{v-1} + a g), with exponential means above and below."""
     lr, mu, w_of, used, means = 0.1, 0.0, [digits().initial(0)], [0.0], [torch.zeros(1, dtype=torch.float64)] * 2
 
     def rule(w: Tensor, g: Tensor, r: Tensor, tau: int) -> Tensor:
