@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
+import time
 import traceback
 from dataclasses import fields
 from pathlib import Path
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from analysis.probes.subject import Subject
     from bench.study import Cell
 
+PATIENCE_S = 5.0  # for the other ranks to find the same mistake
 DEFAULT_SAMPLES = {"hessian": 512, "landscape": 256, "noise": None}
 DEFAULT_SNAPSHOTS = {"hessian": "last", "landscape": "last", "noise": "all"}
 
@@ -103,18 +106,31 @@ def main(argv: list[str]) -> int:
     from bench.transports import mpi_world
 
     world = mpi_world.everybody()
+    aside = world.Dup()  # where ranks meet that cannot go on, whatever the others are waiting for
     try:
         return run(options, _ranks(world), world)
     except StudyError as error:
-        # Every rank finds the same; one line is enough.
-        if world.Get_rank() == 0:
-            print(f"paceline probe: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        return 2
+        return _refuse(error, aside)
     except BaseException:
         sys.stderr.write(f"[rank {world.Get_rank()}]\n{traceback.format_exc()}")
         sys.stderr.flush()
         world.Abort(1)  # the others wait for this rank's sums
         return 1
+
+
+def _refuse(error: StudyError, aside: Any) -> int:
+    """One line and exit code 2: from rank 0 if all ranks find that it cannot be done, else from the one that does.
+
+    A file may be torn that only one rank reads; the others would wait for its sums for ever.
+    """
+    everybody, end = aside.Ibarrier(), time.monotonic() + PATIENCE_S
+    while not (together := everybody.Test()) and time.monotonic() < end:
+        time.sleep(0.01)
+    if not together or aside.Get_rank() == 0:
+        print(f"paceline probe: {' '.join(str(error).splitlines())}", file=sys.stderr, flush=True)
+    if not together:
+        aside.Abort(2)
+    return 2
 
 
 def _ranks(world: Any) -> Ranks:
@@ -203,16 +219,14 @@ def _job(options: argparse.Namespace) -> Job:
 
 def _cells(directory: Path, wanted: list[str]) -> list[Cell]:
     """The completed runs of a results folder that the study in it still describes."""
-    from bench.records import load
+    from bench.launch import is_complete
     from bench.study import resolve
 
     file = directory / "study.json"
     if not file.is_file():
         raise StudyError(f"not a results folder (no study.json in it): {directory} (make one with: paceline run STUDY)")
     cells = {cell.run_id: cell for cell in resolve(json.loads(file.read_text()), where=str(file)).cells()}
-    runs = load(directory).runs
-    runs = runs[runs["status"].isin(["completed", "diverged"])]
-    known = [run_id for run_id in runs["run_id"] if run_id in cells]
+    known = [run_id for run_id in cells if is_complete(directory, run_id)]
     if not known:
         raise StudyError(f"{directory} holds no completed run of its study.json (run the study first: paceline run)")
     names = {*known, *(cells[run_id].entry.label for run_id in known)}
@@ -298,7 +312,9 @@ def _say(text: str, ranks: Ranks) -> None:
 
 def _print(options: argparse.Namespace, added: list[dict[str, Any]], files: set[Path], todo: int, done: int) -> None:
     if options.json:
-        print(json.dumps([{k: None if v != v else v for k, v in row.items()} for row in added]))
+        # JSON knows neither NaN nor infinity.
+        rows = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in r.items()} for r in added]
+        print(json.dumps(rows))
         return
     if added:
         from analysis.probes.sheet import sheet

@@ -78,3 +78,14 @@ def test_what_cannot_be_done_is_one_line_and_ends_all_ranks(made: Path) -> None:
     assert process.returncode != 0
     lines = [line for line in err.splitlines() if line.startswith("paceline probe:")]
     assert len(lines) == 1 and "no run 'nobody'" in lines[0] and "Traceback" not in err
+
+
+def test_a_file_that_only_one_rank_finds_torn_ends_all_ranks(made: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(made, tmp_path / "out"))
+    torn = next(copy.glob("runs/*/snapshots/replica-0002-r1.safetensors"))
+    torn.write_bytes(b"torn")
+    process = start(2, [str(ROOT / "paceline.py"), "probe", str(copy), "noise", "--snapshot", "last"])
+    _, err = finish(process, 60)
+    assert process.returncode == 2
+    lines = [line for line in err.splitlines() if line.startswith("paceline probe:")]
+    assert len(lines) == 1 and torn.name in lines[0] and "Traceback" not in err
