@@ -36,9 +36,8 @@ class _Link:
     """Messages of one directed link; queues keep them in order even when ties are shuffled."""
 
     route: Route
-    heads: deque[tuple[Envelope, float, float]] = field(
-        default_factory=deque
-    )  # on the way; seconds on the NIC; left at
+    # On the way: message, seconds on the NIC, when it left.
+    heads: deque[tuple[Envelope, float, float]] = field(default_factory=deque)
     tails: deque[Envelope] = field(default_factory=deque)  # entering the receiver's NIC
 
 
