@@ -29,10 +29,19 @@ def outcomes() -> dict[str, dict[str, str]]:
     return {}
 
 
+# Fairness is measured among messages that have all arrived. On a paced wire they arrive as the senders' processes get
+# the processor, so that the receiver sees whose turn it was; how it takes them is mpi's, where it is tested.
+ON_RANKS = [
+    (transport, name)
+    for transport in ("mpi", "limited", "horovod")
+    for name in CASES
+    if (transport, name) != ("limited", "fairness")
+]
+
+
 @pytest.mark.mpi
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("transport", ["mpi", "limited", "horovod"])
+@pytest.mark.parametrize(("transport", "name"), ON_RANKS)
 def test_on_ranks(
     name: str, transport: str, outcomes: dict[str, dict[str, str]], request: pytest.FixtureRequest
 ) -> None:
