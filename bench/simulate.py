@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,11 @@ from bench.kernel import Kernel
 from bench.transports.simulated import SimulatedWorld
 from bench.worker import RankHandle
 from bench.workloads.base import Workload, seed_sequence
+from bench.workloads.cost_only import CostOnly
+
+Gradients = Literal["auto", "batched", "single", "none"]
+"""How a simulation comes by its gradients: many in one call, one by one, as the workload says ("auto"), or not at all,
+so that only time and bytes are simulated."""
 
 
 class Simulation:
@@ -27,6 +33,7 @@ class Simulation:
 
     Args:
         workers: n; a server, if the algorithm needs one, is one more rank.
+        gradients: see `Gradients`.
         shuffle: if not None, seed by which simultaneous events are put in random order.
         spill_to: see `RankHandle`.
     """
@@ -41,6 +48,7 @@ class Simulation:
         optimizer: OptimizerSettings | None = None,
         network: Network | None = None,
         compute: Compute | None = None,
+        gradients: Gradients = "auto",
         bucket_nbytes: int = 25 << 20,
         shuffle: int | None = None,
         run_id: str = "",
@@ -49,6 +57,8 @@ class Simulation:
         event_capacity: int = 1 << 16,
     ) -> None:
         algorithm.validate(workers)
+        if gradients == "none":
+            workload = CostOnly(workload)  # type: ignore[assignment]
         ranks = workers + algorithm.server_ranks(workers)
         ties = None if shuffle is None else np.random.default_rng(seed_sequence(shuffle, -1, "ties"))
         self.algorithm = algorithm

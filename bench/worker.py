@@ -6,6 +6,7 @@ that a run may be ended and entered again (`begin_segment`).
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
@@ -48,7 +49,7 @@ SNAPSHOT_TAG, GROUP_TAG = "snapshot", "group"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A copy of a rank's evaluated parameters [P], and where the rank stood."""
+    """A copy of a rank's evaluated parameters [P], empty in a cost-only run, and where the rank stood."""
 
     number: int
     t_s: float
@@ -123,7 +124,8 @@ class RankHandle:
         self._default_optimizer = optimizer
         of, _, name = algorithm.evaluated_model.partition(":")
         self._evaluated = name if (of == "center") == self.is_server else ""  # name of a kept state, if any
-        self._track_drift = algorithm.conserved()
+        self._values = workload.device.type != "meta"  # whether there are any: not in a cost-only run
+        self._track_drift = algorithm.conserved() and self._values
         self._buckets = make_buckets(workload.spans, workload.dtype.itemsize, bucket_nbytes)
         self._spill_to, self._on_step = spill_to, on_step
         self._optimizers_taken = 0
@@ -149,7 +151,7 @@ class RankHandle:
     def replica(self) -> Replica:
         if self.state.replica is None:
             x = self._workload.initial(self.seed).to(self._workload.device)
-            self.initial_hash = digest(x)
+            self.initial_hash = digest(x) if self._values else ""
             x = x[self.span].clone()
             self.state.replica = Replica(
                 x, before=self._before_apply, observe=self._after_apply, track_drift=self._track_drift
@@ -231,7 +233,7 @@ class RankHandle:
         self.state.computed += 1
         self.state.computed_s += t1_s - t0_s
         value = float(loss)
-        if not np.isfinite(value) and np.isnan(self.recorder.first_bad_loss_s):
+        if self._values and not math.isfinite(value) and math.isnan(self.recorder.first_bad_loss_s):
             self.recorder.first_bad_loss_s = t1_s
         self._last_loss = loss
         self.recorder.add(
@@ -515,7 +517,7 @@ class RankHandle:
             number = self.snapshots.pop().number if self.snapshots else 0
         self.state.next_snapshot = number + 1
         t0_s, t0_ns = self._kernel.now(), time.perf_counter_ns()
-        x = self.evaluated().detach().to("cpu", copy=True)
+        x = self.evaluated().detach().to("cpu", copy=True) if self._values else torch.empty(0)
         copy_s = (time.perf_counter_ns() - t0_ns) * 1e-9
         r = self.recorder
         self.snapshots.append(
