@@ -7,6 +7,7 @@ is not stands in docs/networks.md.
 from bench.cluster.collectives import ring_wire_nbytes
 from bench.cluster.compute import Absence, Compute, ComputeTimes, Pause, Stragglers
 from bench.cluster.fabric import Fabric
+from bench.cluster.file import Cluster, Measured
 from bench.cluster.network import HEADER_NBYTES, Link, Network
 from bench.cluster.presets import PRESETS, Wire
 from bench.cluster.schedule import Change, Outages, Schedule
@@ -16,10 +17,12 @@ __all__ = [
     "PRESETS",
     "Absence",
     "Change",
+    "Cluster",
     "Compute",
     "ComputeTimes",
     "Fabric",
     "Link",
+    "Measured",
     "Network",
     "Outages",
     "Pause",

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from bench.cluster.schedule import Outages
-from bench.cluster.trace import read_trace
+from bench.cluster.trace import digest_of, read_trace
 from bench.workloads.base import seed_sequence
 
 BLOCK = 64
@@ -95,6 +95,7 @@ class Compute:
     Attributes:
         trace: file with a gradient's time [s] a line; `resample` draws from them, `replay` takes them in order,
             round and round, from a place that the seed says.
+        times_s: the measured times themselves [s], in place of a file.
         trace_sha256: of the times; filled in, and if given, checked.
         slow: worker -> factor by which it is slower.
         stragglers: slow by chance.
@@ -109,6 +110,7 @@ class Compute:
     # What came later is no part of a run's id while it has its default; a trace is known by its hash, not by its place.
     shift: float = field(default=0.0, metadata={"in_id": "if set"})
     trace: str = field(default="", metadata={"in_id": "never"})
+    times_s: tuple[float, ...] = field(default=(), metadata={"in_id": "never"})
     trace_order: Literal["resample", "replay"] = field(default="resample", metadata={"in_id": "if set"})
     trace_sha256: str = field(default="", metadata={"in_id": "if set"})
     stragglers: Stragglers | None = field(default=None, metadata={"in_id": "if set"})
@@ -138,21 +140,27 @@ class Compute:
 
     def _check_trace(self) -> None:
         if self.distribution != "trace":
-            for name, default in (("trace", ""), ("trace_order", "resample"), ("trace_sha256", "")):
+            for name, default in (("trace", ""), ("times_s", ()), ("trace_order", "resample"), ("trace_sha256", "")):
                 if getattr(self, name) != default:
                     raise ValueError(f'{name} needs distribution = "trace": got {self.distribution!r}')
             return
-        if not self.trace:
-            raise ValueError('distribution = "trace" needs trace, a file with a gradient time [s] a line: got none')
+        if bool(self.trace) == bool(self.times_s):
+            raise ValueError(
+                'distribution = "trace" needs trace, a file with a gradient time [s] a line, or times_s, the times: '
+                f"got {'both' if self.trace else 'none'}"
+            )
         if self.gradient_s != DEFAULT_GRADIENT_S:
             raise ValueError(
                 f"gradient_s and trace both say how long a gradient takes: got gradient_s={self.gradient_s} "
                 "(leave it out; slow makes single workers slower)"
             )
-        _, digest = read_trace(self.trace)
+        if not all(0 < time_s < math.inf for time_s in self.times_s):
+            wrong = next(time_s for time_s in self.times_s if not 0 < time_s < math.inf)
+            raise ValueError(f"times_s must be finite times > 0 in seconds: got {wrong}")
+        digest = digest_of(self.traced_s)
         if self.trace_sha256 not in ("", digest):
             raise ValueError(
-                f"{self.trace} is not the trace that was meant: its trace_sha256 is {digest!r}, got "
+                f"{self.trace or 'times_s'} is not the trace that was meant: its trace_sha256 is {digest!r}, got "
                 f"{self.trace_sha256!r} (leave it out to take the file as it is)"
             )
         object.__setattr__(self, "trace_sha256", digest)
@@ -160,7 +168,7 @@ class Compute:
     @cached_property
     def traced_s(self) -> np.ndarray:
         """The measured times, in the order of the file [s]; empty without a trace."""
-        return read_trace(self.trace)[0] if self.trace else np.empty(0)
+        return read_trace(self.trace) if self.trace else np.array(self.times_s, dtype=np.float64)
 
     @property
     def named_workers(self) -> list[int]:

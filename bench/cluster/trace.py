@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 
-def read_trace(path: str) -> tuple[np.ndarray, str]:
-    """(the times in the file, in its order [s], float64 [T]; sha256 of them, 16 hexadecimal digits).
+def read_trace(path: str) -> np.ndarray:
+    """The times in the file, in its order [s], float64 [T].
 
-    One time a line; empty lines and what follows a # are skipped. The hash is over the numbers, so spelling is free.
+    One time a line; empty lines and what follows a # are skipped.
 
     Raises:
         ValueError: the file cannot be read, has no time, or has a line that is none.
@@ -36,5 +36,9 @@ def read_trace(path: str) -> tuple[np.ndarray, str]:
         times.append(time_s)
     if not times:
         raise ValueError(f"trace {path} has no times: got {len(lines)} lines (a time in seconds a line is wanted)")
-    array = np.array(times)
-    return array, hashlib.sha256(array.tobytes()).hexdigest()[:16]
+    return np.array(times)
+
+
+def digest_of(times_s: np.ndarray) -> str:
+    """sha256 of times [T], 16 hexadecimal digits; over the numbers, so that spelling is free."""
+    return hashlib.sha256(times_s.tobytes()).hexdigest()[:16]
