@@ -103,10 +103,18 @@ class Workload(Protocol):
         """
         ...
 
-    def gradients(self, xs: Tensor, batches: Sequence[tuple[Tensor, ...]], outs: Tensor) -> Tensor:
-        """The gradients of n replicas xs [n, P], each on its own mini-batch, into outs [n, P]; returns losses [n].
+    def gradients(self, xs: Tensor, batches: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
+        """The gradients [k, P] and losses [k] of k replicas xs [k, P], each on its own mini-batch, newly allocated.
 
-        The same as n calls of `gradient`, to rounding.
+        The same as k calls of `gradient`, to rounding.
+        """
+        ...
+
+    @property
+    def together(self) -> int:
+        """How many gradients to give one call of `gradients` at most; 1 where one by one is faster.
+
+        A function of model, settings and kind of device, never of a clock: the same everywhere.
         """
         ...
 

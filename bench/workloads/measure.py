@@ -80,10 +80,10 @@ def measure(table: dict[str, Any]) -> Cost:
     ratios: list[float] = []
     until = time.perf_counter() + 2 * SECONDS
     one_by_one()
-    workload.gradients(xs, batches, outs)
+    workload.gradients(xs, batches)
     while len(ratios) < FEW or time.perf_counter() < until:
         loop_s = _seconds(one_by_one)
-        ratios.append(loop_s / _seconds(lambda: workload.gradients(xs, batches, outs)))
+        ratios.append(loop_s / _seconds(lambda: workload.gradients(xs, batches)))
     return Cost(
         name=workload.name,
         parameters=workload.parameters,

@@ -166,32 +166,35 @@ class ModuleWorkload:
         with self._precision.forward():
             return self._problem.loss(self._module(inputs, *noise), targets)
 
-    def gradients(self, xs: Tensor, batches: Sequence[tuple[Tensor, ...]], outs: Tensor) -> Tensor:
-        """The gradients of n replicas xs [n, P], each on its own mini-batch, into outs [n, P]; returns losses [n].
+    def gradients(self, xs: Tensor, batches: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
+        """The gradients [k, P] and losses [k] of k replicas xs [k, P], each on its own mini-batch, newly allocated.
 
-        One vectorised evaluation: the same as n calls of `gradient` to rounding. In float16 it is n calls, since each
+        One vectorised evaluation: the same as k calls of `gradient` to rounding. In float16 it is k calls, since each
         gradient has its own loss scale to find.
         """
         if self._precision.scales:
+            outs = torch.empty_like(xs)
             each = [self.gradient(x, batch, out) for x, batch, out in zip(xs, batches, outs, strict=True)]
-            return torch.stack(each)
-
-        def loss_of(x: Tensor, *batch: Tensor) -> Tensor:
-            inputs, targets, *noise = batch
-            parts = torch.split(x, self._sizes)
-            shaped = {
-                name: part.view(shape) for name, part, shape in zip(self._names, parts, self._shapes, strict=True)
-            }
-            with self._precision.forward():
-                logits = torch.func.functional_call(self._module, shaped, (inputs, *noise))
-                return self._problem.loss(logits, targets)
+            return outs, torch.stack(each)
 
         stacked = [torch.stack(parts) for parts in zip(*batches, strict=True)]
         with torch.enable_grad(), self._precision.products():
-            gradients, losses = torch.func.vmap(torch.func.grad_and_value(loss_of))(xs.detach(), *stacked)
-        outs.copy_(gradients)
-        result: Tensor = losses.detach()
-        return result
+            gradients, losses = torch.func.vmap(torch.func.grad_and_value(self._loss_at))(xs.detach(), *stacked)
+        return gradients.detach(), losses.detach()
+
+    def _loss_at(self, x: Tensor, *batch: Tensor) -> Tensor:
+        """The loss as a function of x [P] alone, for torch.func."""
+        inputs, targets, *noise = batch
+        parts = torch.split(x, self._sizes)
+        shaped = {name: part.view(shape) for name, part, shape in zip(self._names, parts, self._shapes, strict=True)}
+        with self._precision.forward():
+            logits = torch.func.functional_call(self._module, shaped, (inputs, *noise))
+            return self._problem.loss(logits, targets)
+
+    @functools.cached_property
+    def together(self) -> int:
+        """How many gradients to give one call of `gradients` at most; see `bench.workloads.vectorised`."""
+        return 64 if self.parameters * self.batch_size < 2_000_000 and self.device.type == "cpu" else 1
 
     def heldout(self, x: Tensor) -> Heldout:
         """Mean loss and metric of x [P] on the fixed held-out set, in evaluation mode.

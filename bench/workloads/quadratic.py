@@ -153,13 +153,17 @@ class QuadraticWorkload:
             on_ready(k)
         return loss
 
-    def gradients(self, xs: Tensor, batches: Sequence[tuple[Tensor, ...]], outs: Tensor) -> Tensor:
-        """The gradients of n replicas xs [n, P] into outs [n, P]; returns losses [n]."""
+    def gradients(self, xs: Tensor, batches: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
+        """The gradients [k, P] and losses [k] of k replicas xs [k, P], newly allocated."""
         shifts, noise = (torch.stack(parts) for parts in zip(*batches, strict=True))
-        torch.sub(xs, shifts, out=outs)
+        outs = xs - shifts
         losses = 0.5 * (outs * outs) @ self.eigenvalues + (noise * outs).sum(1)
-        outs.mul_(self.eigenvalues).add_(noise)
-        return losses
+        return outs.mul_(self.eigenvalues).add_(noise), losses
+
+    @property
+    def together(self) -> int:
+        """How many gradients to give one call of `gradients` at most."""
+        return 64
 
     def heldout(self, x: Tensor) -> Heldout:
         """mean_i F_i(x) - min and the distance ||x - x*||."""
