@@ -1,0 +1,142 @@
+"""A study as its prediction: the same runs in the simulator, on the network and with the compute times that a
+calibration measured, or on a network that is asked about ("what if").
+
+Predictions keep the study's name, so that a report lays them beside what was measured; a what-if has the change in its
+name, such as `demo@1Gbit`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.cluster import Network
+from bench.cluster.file import Cluster
+from bench.cluster.file import table as as_table
+from bench.cluster.presets import speed
+from bench.settings import StudyError
+from bench.study import BUCKET_MiB
+from bench.workloads.registry import known as workload_names
+from bench.workloads.registry import settings_class
+
+
+def as_predicted(
+    raw: Mapping[str, Any],
+    cluster: Cluster,
+    *,
+    workers: Sequence[int],
+    bandwidth_Gbit_per_s: float | None = None,
+    latency_s: float | None = None,
+    preset: str | None = None,
+    ranks_per_node: int | None = None,
+    gradients: str | None = None,
+    seconds: float | None = None,
+) -> dict[str, Any]:
+    """The table of the study that predicts another one, for `bench.study.resolve`.
+
+    It runs on the simulated transport alone. Its network is the calibrated one with the changes that are asked for; a
+    study that limits its ranks to rate_Gbit_per_s is predicted on a network of that bandwidth with one rank a node,
+    since each rank has a limit of its own. Each workload's compute times are the calibrated ones, whatever the study
+    says of them.
+
+    Args:
+        raw: the study's table, as read from its file.
+        cluster: what `paceline calibrate` wrote.
+        workers: numbers of workers to predict for.
+        bandwidth_Gbit_per_s, latency_s, preset: another network between nodes; what is not given stays.
+        ranks_per_node: another number of ranks a node. Where the cluster has one rank a node, its wire becomes the one
+            inside nodes, and the one between nodes must be given.
+        gradients: the study's key of that name; None leaves it as it is.
+        seconds: virtual seconds of each run; None leaves the study's budgets.
+
+    Raises:
+        StudyError: a workload was not calibrated, or the changes do not fit.
+    """
+    table = dict(raw)
+    cluster = _measured(cluster, table.pop("rate_Gbit_per_s", None))
+    network = _changed(cluster, bandwidth_Gbit_per_s, latency_s, preset, ranks_per_node)
+    if network != cluster.network:
+        asked = _asked(bandwidth_Gbit_per_s, latency_s, preset, ranks_per_node)
+        table["name"] = f"{raw.get('name', 'study')}@{asked}"
+    workloads = [_workload(entry, cluster, seconds) for entry in _listed(raw, "workload")]
+    algorithms = [
+        {key: value for key, value in entry.items() if key != "transports"} for entry in _listed(raw, "algorithm")
+    ]
+    table |= {
+        "workers": list(workers),
+        "transports": ["simulated"],
+        "network": as_table(network),
+        "workload": workloads,
+        "algorithm": algorithms,
+    }
+    table.pop("compute", None)  # each workload has its own
+    table.setdefault("bucket_MiB", BUCKET_MiB[cluster.measured.transport])  # as on the transport that was measured
+    if gradients is not None:
+        table["gradients"] = gradients
+    if seconds is not None and "budget" in table:
+        table["budget"] = _shortened(table["budget"], seconds)
+    return table
+
+
+def _listed(raw: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """A single [workload] or [algorithm] is a list of one."""
+    entries = raw.get(key, [])
+    entries = [entries] if isinstance(entries, Mapping) else entries
+    if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise StudyError(f"study: {key} must be a list of tables, [[{key}]]: got {entries!r:.60}")
+    return [dict(entry) for entry in entries]
+
+
+def _workload(entry: dict[str, Any], cluster: Cluster, seconds: float | None) -> dict[str, Any]:
+    name = entry.get("name")
+    if isinstance(name, str) and (".py:" in name or name in workload_names()):  # else `resolve` says what is wrong
+        label = entry.get("label", settings_class(name).title)
+        entry["compute"] = as_table(cluster.compute_of(str(label)))
+    if seconds is not None and "budget" in entry:
+        entry["budget"] = _shortened(entry["budget"], seconds)
+    return entry
+
+
+def _shortened(budget: Any, seconds: float) -> Any:
+    if not isinstance(budget, Mapping):
+        return budget  # `resolve` says what is wrong
+    return {key: value for key, value in budget.items() if key != "steps"} | {"seconds": seconds}
+
+
+def _measured(cluster: Cluster, rate_Gbit_per_s: float | None) -> Cluster:
+    """The cluster that the study was measured on: each rank with a wire of its own if the study limits its rate."""
+    if rate_Gbit_per_s is None:
+        return cluster
+    limited = cluster.network_with(bandwidth_Gbit_per_s=rate_Gbit_per_s, ranks_per_node=1)
+    return dataclasses.replace(cluster, network=limited)
+
+
+def _changed(
+    cluster: Cluster, gbit: float | None, latency_s: float | None, preset: str | None, ranks_per_node: int | None
+) -> Network:
+    """The cluster's network with the changes that are asked for."""
+    try:
+        latency_s, gbit = speed(preset, latency_s, gbit)
+    except ValueError as error:
+        raise StudyError(f"--preset: {error}") from error
+    if latency_s is gbit is None and cluster.network.ranks_per_node == 1 and (ranks_per_node or 1) > 1:
+        raise StudyError(
+            f"--ranks-per-node: the cluster file has one wire, which {ranks_per_node} ranks of a node then share: say "
+            "what joins the nodes (--preset, or --bandwidth and --latency)"
+        )
+    try:
+        return cluster.network_with(bandwidth_Gbit_per_s=gbit, latency_s=latency_s, ranks_per_node=ranks_per_node)
+    except ValueError as error:
+        raise StudyError(f"network: {error}") from error
+
+
+def _asked(gbit: float | None, latency_s: float | None, preset: str | None, ranks_per_node: int | None) -> str:
+    """What a what-if changes, short enough for a name."""
+    parts = [
+        preset or "",
+        "" if gbit is None else f"{gbit:g}Gbit",
+        "" if latency_s is None else f"{1e3 * latency_s:g}ms",
+        "" if ranks_per_node is None else f"{ranks_per_node}-a-node",
+    ]
+    return ",".join(part for part in parts if part)
