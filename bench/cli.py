@@ -6,13 +6,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.settings import StudyError
 
 if TYPE_CHECKING:
-    from bench.launch import Job
+    from bench.launch import Job, Launcher
     from bench.study import Cell, Study
 
 
@@ -51,7 +52,26 @@ def main_run(argv: list[str]) -> int:
         only=tuple(arguments.only),
         without=tuple(arguments.without),
     )
-    cells = list(loaded.cells())
+    check(list(loaded.cells()))
+    out = arguments.out or Path("runs") / loaded.table.name
+    if arguments.dry_run:
+        return show_jobs(jobs_of(loaded.cells(), _expected_s), out)
+    check_out(out)
+    if (ranks := launch.inside_mpi()) > 0:
+        return _run_inside(loaded, out, ranks)
+    try:
+        failed, total = carry_out(loaded, out, arguments.launcher, _expected_s)
+    except KeyboardInterrupt:
+        return interrupted(out)
+    return tell_end(failed, total, out)
+
+
+def check(cells: list[Cell]) -> None:
+    """Find out before anything starts what would keep runs from running; algorithms' warnings go to stderr.
+
+    Raises:
+        StudyError: something would.
+    """
     for line in dict.fromkeys(
         f"warning: {c.entry.label} with {c.workers} workers: {warning}"
         for c in cells
@@ -60,33 +80,54 @@ def main_run(argv: list[str]) -> int:
         print(line, file=sys.stderr)
     _check_transports({cell.transport for cell in cells})
     _check_workloads(cells)
-    out = arguments.out or Path("runs") / loaded.table.name
-    jobs = [launch.Job(c.run_id, c.transport, c.ranks, _expected_s(c), c.device != "cpu") for c in cells]
-    if arguments.dry_run:
-        return _dry_run(jobs, out)
-    _check_out(out)
-    if (ranks := launch.inside_mpi()) > 0:
-        return _run_inside(loaded, out, ranks)
-    launcher = arguments.launcher
-    if any(cell.transport != "simulated" for cell in cells):
+
+
+def jobs_of(cells: Iterable[Cell], expected_s: Callable[[Cell], float]) -> list[Job]:
+    """Runs as the supervisor takes them.
+
+    Args:
+        expected_s: guess of how long a run takes [s].
+    """
+    from bench.launch import Job
+
+    return [Job(c.run_id, c.transport, c.ranks, expected_s(c), c.device != "cpu") for c in cells]
+
+
+def carry_out(loaded: Study, out: Path, launcher: Launcher, expected_s: Callable[[Cell], float]) -> tuple[int, int]:
+    """Run what is missing of a study that has been checked; (number of runs that failed, of all).
+
+    Raises:
+        StudyError: there is no launcher, or the folder cannot be used.
+        KeyboardInterrupt: what is complete by then stays.
+    """
+    from bench import launch
+
+    by_id = {cell.run_id: cell for cell in loaded.cells()}
+    if any(cell.transport != "simulated" for cell in by_id.values()):
         launch.check_launcher(launcher)
     launch.write_study(out, loaded.raw)
-    by_id = {cell.run_id: cell for cell in cells}
 
     def crashed(run_id: str, reason: str, error: str) -> None:
         from bench.run import write_crashed
 
         write_crashed(by_id[run_id], out, reason, error)
 
-    try:
-        report = launch.supervise(jobs, out, launcher, launch.Display(), crashed)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; what is complete is in {out}, the same command goes on", file=sys.stderr)
-        return 130
-    if report.bad:
-        print(f"{len(report.bad)} of {len(jobs)} runs failed; the same command tries them again", file=sys.stderr)
+    report = launch.supervise(jobs_of(loaded.cells(), expected_s), out, launcher, launch.Display(), crashed)
+    return len(report.bad), len(by_id)
+
+
+def interrupted(out: Path) -> int:
+    """What the user is told after an interrupt, and the exit code."""
+    print(f"\ninterrupted; what is complete is in {out}, the same command goes on", file=sys.stderr)
+    return 130
+
+
+def tell_end(failed: int, total: int, out: Path) -> int:
+    """What the user is told when all runs have ended, and the exit code."""
+    if failed:
+        print(f"{failed} of {total} runs failed; the same command tries them again", file=sys.stderr)
     print(f"results: {out}\nnext:    paceline report {out} -o {out / 'report.html'}")
-    return 1 if report.bad else 0
+    return 1 if failed else 0
 
 
 def _expected_s(cell: Cell) -> float:
@@ -145,7 +186,12 @@ def use_data_dir(folder: Path | None) -> None:
         use_folder(folder)
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
+    """Refuse a results folder that cannot be written to, before anything starts.
+
+    Raises:
+        StudyError: it cannot.
+    """
     probe = out
     while not probe.exists() and probe != probe.parent:
         probe = probe.parent
@@ -153,7 +199,8 @@ def _check_out(out: Path) -> None:
         raise StudyError(f"--out: cannot write to {out} ({probe} is not a folder that we may write to)")
 
 
-def _dry_run(jobs: list[Job], out: Path) -> int:
+def show_jobs(jobs: list[Job], out: Path) -> int:
+    """What `--dry-run` shows, and the exit code."""
     from bench.launch import clock, is_complete
 
     total = 0.0

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bench.cluster import Network
@@ -16,7 +18,7 @@ from bench.cluster.file import Cluster
 from bench.cluster.file import table as as_table
 from bench.cluster.presets import speed
 from bench.settings import StudyError
-from bench.study import BUCKET_MiB
+from bench.study import BUCKET_MiB, Study, resolve
 from bench.workloads.registry import known as workload_names
 from bench.workloads.registry import settings_class
 
@@ -74,8 +76,8 @@ def as_predicted(
     table.setdefault("bucket_MiB", BUCKET_MiB[cluster.measured.transport])  # as on the transport that was measured
     if gradients is not None:
         table["gradients"] = gradients
-    if seconds is not None and "budget" in table:
-        table["budget"] = _shortened(table["budget"], seconds)
+    if seconds is not None:
+        table["budget"] = _shortened(table.get("budget", {}), seconds)
     return table
 
 
@@ -140,3 +142,51 @@ def _asked(gbit: float | None, latency_s: float | None, preset: str | None, rank
         "" if ranks_per_node is None else f"{ranks_per_node}-a-node",
     ]
     return ",".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Predicted runs that stand in one study file: one network, and algorithms that take all its numbers of workers."""
+
+    folder: Path  # below the results folder: "." for the measured network, else what is asked
+    study: Study
+
+
+def parts(tables: Sequence[Mapping[str, Any]], name: str) -> tuple[list[Part], list[str]]:
+    """Predictions in as few studies as possible.
+
+    An algorithm that cannot run with some number of workers is left out there, not everywhere.
+
+    Args:
+        tables: what `as_predicted` gives, a network each.
+        name: of the study that they predict.
+
+    Returns:
+        The studies, and a line for each algorithm and number of workers that is left out.
+
+    Raises:
+        StudyError: nothing is left.
+    """
+    found: list[Part] = []
+    left_out: dict[str, None] = {}
+    for table in {table["name"]: table for table in tables}.values():
+        folder = Path(str(table["name"]).removeprefix(name).lstrip("@"))
+        groups: dict[tuple[int, ...], list[int]] = {}  # which algorithms -> with which numbers of workers
+        for workers in table["workers"]:
+            fit = []
+            for i, entry in enumerate(table["algorithm"]):
+                try:
+                    resolve({**table, "workers": [workers], "algorithm": [entry]}, where=name)
+                    fit.append(i)
+                except StudyError as error:
+                    left_out[str(error)] = None
+            groups.setdefault(tuple(fit), []).append(workers)
+        groups.pop((), None)
+        # The largest group stands where a reader looks first.
+        for i, (fit, counts) in enumerate(sorted(groups.items(), key=lambda group: -len(group[0]) * len(group[1]))):
+            inner = folder / "-".join(f"n{n}" for n in counts) if i else folder
+            own = {**table, "workers": counts, "algorithm": [table["algorithm"][j] for j in fit]}
+            found.append(Part(inner, resolve(own, where=str(table["name"]))))
+    if not found:
+        raise StudyError(next(iter(left_out), "no run is left to predict"))
+    return found, list(left_out)

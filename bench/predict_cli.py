@@ -1,0 +1,137 @@
+"""`paceline predict`. Heavy imports stand inside the functions, so that --help answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bench.cli import add_data_dir, carry_out, check, check_out, interrupted, jobs_of, show_jobs, tell_end, use_data_dir
+from bench.settings import StudyError
+
+if TYPE_CHECKING:
+    from bench.cluster.file import Cluster
+    from bench.predict import Part
+
+T = TypeVar("T")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `paceline predict`."""
+    p = argparse.ArgumentParser(
+        prog="paceline predict",
+        description="Run a study in the simulator, on the network and with the compute times of a calibrated cluster. "
+        "The results are ordinary ones, marked as simulated; a second call with the same --out runs only what is "
+        "missing.",
+    )
+    p.add_argument("study", help="a TOML file, or the name of a study that Paceline ships (demo)")
+    p.add_argument("--cluster", type=Path, required=True, metavar="FILE", help="written by paceline calibrate")
+    p.add_argument("-n", "--workers", type=_list_of(int), metavar="N[,N...]", help="numbers of workers (the study's)")
+    p.add_argument(
+        "--bandwidth", type=_list_of(float), metavar="B[,B...]", help="what if: bandwidths between nodes [Gbit/s]"
+    )
+    p.add_argument("--latency", type=float, metavar="L", help="what if: latency between nodes [s]")
+    p.add_argument("--preset", type=_list_of(str), metavar="P[,P...]", help="what if: wires by name, such as 10G")
+    p.add_argument("--ranks-per-node", type=int, metavar="K", help="what if: so many ranks on each node")
+    p.add_argument("--only", action="append", default=[], metavar="NAME", help="only this algorithm (may be repeated)")
+    p.add_argument("--seconds", type=float, metavar="S", help="virtual seconds of each run, instead of the budgets")
+    p.add_argument(
+        "--cost-only", action="store_true", help="compute no gradients: time and bytes only, for any size of model"
+    )
+    p.add_argument("--out", type=Path, metavar="DIR", help="results folder (default: runs/NAME-predicted)")
+    add_data_dir(p)
+    p.add_argument("--dry-run", action="store_true", help="validate, show what would run, and stop")
+    return p
+
+
+def main(argv: list[str]) -> int:
+    """Predict a study: 0 if all is well, 1 if a run failed or crashed, 2 if it cannot be predicted."""
+    arguments = parser().parse_args(argv)
+    use_data_dir(arguments.data_dir)
+
+    from bench.launch import inside_mpi
+
+    if inside_mpi() > 1:
+        raise StudyError("predictions need one process only: got several from mpirun or srun (call it without them)")
+    name, found = _parts(arguments)
+    out = arguments.out or Path("runs") / f"{name}-predicted"
+    cells = [cell for part in found for cell in part.study.cells()]
+    check(cells)
+    from bench.pilot import wall_s
+
+    if arguments.dry_run:
+        for part in found:
+            print(f"{part.study.table.name}:")
+            show_jobs(jobs_of(part.study.cells(), wall_s), out / part.folder)
+        return 0
+    check_out(out)
+    failed = total = 0
+    try:
+        for part in found:
+            if len(found) > 1:
+                print(f"{part.study.table.name}, {_count(part)} runs:", file=sys.stderr)
+            bad, ran = carry_out(part.study, out / part.folder, "mpirun", wall_s)
+            failed, total = failed + bad, total + ran
+    except KeyboardInterrupt:
+        return interrupted(out)
+    return tell_end(failed, total, out)
+
+
+def _parts(arguments: argparse.Namespace) -> tuple[str, list[Part]]:
+    """The study's name, and the studies to run."""
+    from bench import study
+    from bench.cluster import file
+    from bench.predict import as_predicted, parts
+
+    loaded = study.read(study.find(arguments.study), only=tuple(arguments.only))
+    cluster = file.read(arguments.cluster)
+    kept = {entry.label for entry in loaded.algorithms}
+    raw = {
+        **loaded.raw,
+        "algorithm": [entry for entry in loaded.raw["algorithm"] if entry.get("label", entry["name"]) in kept],
+    }
+    workers = arguments.workers or list(loaded.table.workers)
+    tables = [
+        as_predicted(
+            raw, cluster, workers=workers, bandwidth_Gbit_per_s=bandwidth, latency_s=arguments.latency, preset=preset,
+            ranks_per_node=arguments.ranks_per_node, seconds=arguments.seconds,
+            gradients="none" if arguments.cost_only else None,
+        )
+        for preset in arguments.preset or [None]
+        for bandwidth in arguments.bandwidth or [None]
+    ]  # fmt: skip
+    found, left_out = parts(tables, loaded.table.name)
+    for line in left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    _warn(cluster, tables, max(workers))
+    return loaded.table.name, found
+
+
+def _warn(cluster: Cluster, tables: list[dict[str, Any]], most: int) -> None:
+    """Say where a prediction goes beyond what was measured without having been told how."""
+    calibrated = any("@" not in str(table["name"]) for table in tables)
+    there = cluster.measured
+    if calibrated and there.hosts == 1 and most > there.ranks:
+        print(
+            f"note: measured with {there.ranks} ranks on one host; {most} workers are predicted as if that host's wire "
+            "joined them all (for another network between nodes: --preset, or --bandwidth and --latency)",
+            file=sys.stderr,
+        )
+
+
+def _count(part: Part) -> int:
+    return sum(1 for _ in part.study.cells())
+
+
+def _list_of(kind: Callable[[str], T]) -> Callable[[str], list[T]]:
+    """For argparse: values with commas between them."""
+
+    def read(text: str) -> list[T]:
+        try:
+            return [kind(item) for item in text.split(",") if item]
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"expected values with commas between: got {text!r}") from error
+
+    return read
