@@ -39,8 +39,7 @@ class ScaledStep:
 
     def step_(self, x: Tensor, gradient: Tensor) -> None:
         """Update x [P] in place with a gradient [P] at z."""
-        weight = float(self.weight)
-        x.add_(self.optimizer.update(gradient, x / weight), alpha=weight)
+        x.addcmul_(self.optimizer.update(gradient, x / self.weight), self.weight.to(x.dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ class AGP(Algorithm):
         neighbours = Topology(self.topology).receivers(w.rank, w.size)
         async for _ in w.steps():
             x.apply_(await w.gradient(x, at=z), step)
-            receivers = neighbours if self.peers == "all" else [int(w.rng.choice(neighbours))]
+            receivers = neighbours if self.peers == "all" else [neighbours[w.rng.integers(len(neighbours))]]
             part = push_(x, weight, len(receivers))
             for j in receivers:
                 w.send(j, PUSH, part)

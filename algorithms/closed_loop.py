@@ -95,8 +95,8 @@ class ClosedLoopAsyncSGD(GradientPushes):
         """The center, with its kept `momentum` (mu) and `implicit-momentum` (mu_S as measured last)."""
         center, sgd = s.replica(), s.optimizer(self.optimizer)
         read = s.keep("read-versions", torch.zeros(s.size, dtype=torch.int64))
-        implicit = s.keep("implicit-momentum", torch.zeros((), dtype=torch.float64))
-        mu = s.keep("momentum", torch.zeros((), dtype=torch.float64))
+        zero = center.data.new_zeros((), dtype=torch.float64)
+        implicit, mu = s.keep("implicit-momentum", zero), s.keep("momentum", zero)
         ball = HeavyBall(s.keep("step", torch.zeros_like(center.data)), mu)
         sensor = Sensor(s, self.groups(s.size), self.smoothing)
 
@@ -104,9 +104,10 @@ class ClosedLoopAsyncSGD(GradientPushes):
             u, version = sgd.update(message.data, center.data), int(read[message.src])
             sensor.observe_(message.src // self.group_size, version, u)
             measured = sensor.measured()
-            if not measured.isnan():
-                implicit.copy_(measured)
-                mu.add_(self.gain * (self.target - mu - implicit)).clamp_(-LARGEST_MOMENTUM, LARGEST_MOMENTUM)
+            unknown = measured.isnan()
+            implicit.copy_(torch.where(unknown, implicit, measured))
+            change = self.gain * (self.target - mu - implicit)
+            mu.add_(change.masked_fill(unknown, 0.0)).clamp_(-LARGEST_MOMENTUM, LARGEST_MOMENTUM)
             write_(center, u, version, ball)
             read[message.src] = center.version
             return center.data

@@ -17,9 +17,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from algorithms.interface import Algorithm, Need, Traffic, Worker
+from algorithms.shared import for_each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,7 @@ class NoisyAllreduceSGD(Algorithm):
         """One worker."""
         x, opt = w.replica(), w.optimizer(self.optimizer)
         async for _ in w.steps():
-            noise = torch.as_tensor(w.rng.standard_normal(x.data.numel())).to(x.data)
+            noise = for_each(x.data, w.rng.standard_normal).to(x.data)
             x.apply_(await w.mean_gradient(x, at=x.data + self.sigma * noise), opt)
 
     def payload_nbytes(self, traffic: Traffic) -> int:

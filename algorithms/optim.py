@@ -345,7 +345,7 @@ class Optimizer:
         return torch.stack(torch._foreach_norm(self._parts(v)))
 
     def _clip_scale(self, gradient: Tensor) -> float:
-        if self.settings.clip_norm is None:
+        if self.settings.clip_norm is None or gradient.is_meta:  # without values nothing is too large
             return 1.0
         # .item() waits for a GPU; the reductions around it do so anyway.
         norm = float(torch.linalg.vector_norm(gradient).item())

@@ -18,8 +18,8 @@ PUSH = "push"
 
 
 def unit_weight(w: Handle) -> Tensor:
-    """This worker's push weight, 1 at first: 0-d float64, kept."""
-    return w.keep("weight", torch.ones((), dtype=torch.float64))
+    """This worker's push weight, 1 at first: 0-d float64, kept where the model lies."""
+    return w.keep("weight", w.replica().data.new_ones((), dtype=torch.float64))
 
 
 def push_(x: Replica, weight: Tensor, receivers: int) -> Tensor:
@@ -29,19 +29,19 @@ def push_(x: Replica, weight: Tensor, receivers: int) -> Tensor:
     """
     part = torch.cat([x.data, weight.to(x.data).reshape(1)]).div_(1 + receivers)
     x.add_(part[:-1] * -receivers)
-    weight.sub_(receivers * float(part[-1]))
+    weight.sub_(part[-1].double() * receivers)
     return part
 
 
 def take_(x: Replica, weight: Tensor, part: Tensor) -> None:
     """Add a part [P + 1] that was received to (x, w)."""
     x.add_(part[:-1])
-    weight.add_(float(part[-1]))
+    weight.add_(part[-1])
 
 
 def debias_(z: Tensor, x: Replica, weight: Tensor) -> None:
     """z <- x / w."""
-    torch.div(x.data, float(weight), out=z)
+    torch.div(x.data, weight, out=z)
 
 
 def part_nbytes(traffic: Traffic) -> int:

@@ -1,8 +1,14 @@
-"""Random numbers that all ranks share: the same on every rank, so that no message has to agree on them."""
+"""Random numbers: those that all ranks share, the same on every rank, so that no message has to agree on them; and one
+for each element of a vector."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+import torch
+from torch import Tensor
 
 
 def shared_generator(seed: int, purpose: str, t: int = 0) -> np.random.Generator:
@@ -18,3 +24,15 @@ def shared_generator(seed: int, purpose: str, t: int = 0) -> np.random.Generator
         True
     """
     return np.random.default_rng(np.random.SeedSequence(entropy=seed, spawn_key=(t, *purpose.encode())))
+
+
+def for_each(like: Tensor, draw: Callable[[int], np.ndarray[Any, Any]]) -> Tensor:
+    """A random number for each element of `like` [L], drawn on the host, on its device; where vectors have no values,
+    nothing is drawn: the model may be larger than any memory.
+
+    Args:
+        draw: makes that many numbers, such as `Generator.standard_normal`.
+    """
+    if like.is_meta:
+        return torch.empty_like(like)
+    return torch.from_numpy(draw(like.numel())).to(like.device)

@@ -42,6 +42,7 @@ from algorithms.compression import (
     unpack,
     usable,
 )
+from algorithms.shared import for_each
 
 CompressorName = Literal["identity", "top-k", "random-k", "low-bit"]
 
@@ -162,6 +163,8 @@ class RandomK(Sparse):
     """k values, every set of k places equally likely."""
 
     def _choose(self, v: Tensor, k: int, rng: Generator) -> Tensor:
+        if v.is_meta:  # places among which numpy would choose may not fit into memory
+            return torch.empty(k, dtype=torch.int64, device=v.device)
         return torch.from_numpy(rng.choice(v.numel(), k, replace=False, shuffle=False)).to(v.device)
 
 
@@ -185,7 +188,7 @@ class LowBit:
         norm = float32_scale(torch.linalg.vector_norm(v, dtype=torch.float64).view(1))
         exact = (v.abs() / usable(norm).to(v.dtype) * self.levels).clamp(max=self.levels)
         below = exact.floor()
-        chance = torch.from_numpy(rng.random(v.numel(), dtype=np.float32)).to(v.device)
+        chance = for_each(v, lambda length: rng.random(length, dtype=np.float32))
         level = (below + (chance < exact - below)).to(torch.uint8)
         codes = (v.signbit().to(torch.uint8) << self.bits - 1) | level
         return torch.cat([as_bytes(norm), pack(codes, self.bits)])
