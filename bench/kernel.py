@@ -1,17 +1,20 @@
 """Runs coroutines on a clock. Knows neither MPI nor torch; one kernel serves one MPI rank or all simulated ranks.
 
-Everything that will happen is an entry (time, tie, serial, call) in one heap. Ties are broken by `serial`, the order of
-entry, unless a generator is given: then `tie` is random, so that a test can try many schedules, all reproducible.
+Everything that will happen is an entry (time, order, call, arguments) in one heap; what is to happen at once goes to a
+queue beside it, which costs less. Ties are broken by `order`, a serial number in the order of entry, over heap and
+queue together, unless a generator is given: then it is random, so that a test can try many schedules, all reproducible.
 """
 
 from __future__ import annotations
 
-import heapq
+import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
-from dataclasses import dataclass
+from functools import partial
+from heapq import heappop, heappush
 from itertools import count
 from types import CoroutineType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -36,8 +39,7 @@ class TaskFailed(Exception):
         self.rank = rank
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """What somebody waits for, in words for tables and event rows."""
 
     what: str  # recv | request | allreduce | gradient | ...
@@ -56,7 +58,7 @@ class Future(Generic[T]):
         self._done = False
         self._value: T | None = None
         self._error: BaseException | None = None
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], None]] | None = None  # most have one, many none
 
     def done(self) -> bool:
         return self._done
@@ -64,19 +66,23 @@ class Future(Generic[T]):
     def set(self, value: T) -> None:
         assert not self._done, "a future is set once"
         self._done, self._value = True, value
-        for call in self._callbacks:
-            call()
+        if self._callbacks is not None:
+            for call in self._callbacks:
+                call()
 
     def fail(self, error: BaseException) -> None:
         assert not self._done, "a future is set once"
         self._done, self._error = True, error
-        for call in self._callbacks:
-            call()
+        if self._callbacks is not None:
+            for call in self._callbacks:
+                call()
 
     def then(self, call: Callable[[], None]) -> None:
         """Call when done; at once if it is."""
         if self._done:
             call()
+        elif self._callbacks is None:
+            self._callbacks = [call]
         else:
             self._callbacks.append(call)
 
@@ -146,10 +152,12 @@ class Kernel:
         self.timeout_s = timeout_s
         self.progress_at = clock.now()
         self._ties = ties
-        self._heap: list[tuple[float, float, int, Callable[[], None]]] = []
+        # The order of an entry is its serial number; with shuffled ties a random number comes before it.
+        self._heap: list[tuple[float, Any, Callable[..., None], tuple[Any, ...]]] = []
+        self._at_once: deque[tuple[int, Callable[..., None], tuple[Any, ...]]] = deque()  # empty if ties are shuffled
         self._serial = count()
         self._pollers: list[Callable[[], bool]] = []
-        self._tasks: dict[Task[Any], None] = {}  # alive, in order of start
+        self._tasks: dict[int, dict[Task[Any], None]] = {}  # rank -> those alive, in order of start
         self.current: Task[Any] | None = None  # whose coroutine runs now
         self._failed: tuple[Task[Any], BaseException] | None = None
 
@@ -157,10 +165,16 @@ class Kernel:
         """Seconds since the common start."""
         return self.clock.now()
 
-    def call_at(self, time_s: float, call: Callable[[], None]) -> None:
+    def call_at(self, time_s: float, call: Callable[..., None], *arguments: Any) -> None:
         """Call at a time, or as soon as possible if that is past."""
-        tie = 0.0 if self._ties is None else float(self._ties.random())
-        heapq.heappush(self._heap, (max(time_s, self.clock.now()), tie, next(self._serial), call))
+        now_s = self.clock.now()
+        if self._ties is not None:
+            order = (float(self._ties.random()), next(self._serial))
+            heappush(self._heap, (max(time_s, now_s), order, call, arguments))
+        elif time_s > now_s:
+            heappush(self._heap, (time_s, next(self._serial), call, arguments))
+        else:
+            self._at_once.append((next(self._serial), call, arguments))
 
     def add_poller(self, poll: Callable[[], bool]) -> None:
         """Call `poll` whenever the kernel looks for work; it returns whether anything happened."""
@@ -169,7 +183,7 @@ class Kernel:
     def sleep(self, seconds: float, wait: Wait) -> Future[None]:
         """A future that is done `seconds` from now."""
         future: Future[None] = Future(wait)
-        self.call_at(self.now() + seconds, lambda: future.set(None))
+        self.call_at(self.clock.now() + seconds, future.set, None)
         return future
 
     def start(self, coroutine: Coroutine[Any, Any, T], *, rank: int, name: str, beside: bool = False) -> Task[T]:
@@ -179,25 +193,24 @@ class Kernel:
             beside: it runs beside the rank's main coroutine, which may go on while it waits.
         """
         task = Task(coroutine, rank, name, beside)
-        self._tasks[task] = None
+        self._tasks.setdefault(rank, {})[task] = None
         self._step(task)
         return task
 
     def alive(self, rank: int) -> int:
         """Number of unfinished tasks on a rank."""
-        return sum(task.rank == rank for task in self._tasks)
+        return len(self._tasks.get(rank, ()))
 
     def waits_for(self, rank: int) -> set[str]:
         """What the unfinished tasks of a rank wait for; "turn" if one could run now."""
         return {
             "turn" if task.waits_for is None or task.waits_for.done() else task.waits_for.wait.what
-            for task in self._tasks
-            if task.rank == rank
+            for task in self._tasks.get(rank, ())
         }
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Who waits for what, a row per unfinished task."""
-        return [task.row() for task in self._tasks]
+        """Who waits for what, a row per unfinished task, by rank."""
+        return [task.row() for rank in sorted(self._tasks) for task in self._tasks[rank]]
 
     def run(self, until: Callable[[], bool]) -> None:
         """Run until `until()` is true.
@@ -227,14 +240,23 @@ class Kernel:
 
     def cancel_all(self) -> None:
         """Close every unfinished task."""
-        for task in list(self._tasks):
-            task.coroutine.close()
+        for tasks in list(self._tasks.values()):
+            for task in list(tasks):
+                task.coroutine.close()
         self._tasks.clear()
 
     def _fire_due(self) -> bool:
+        """Make the calls that are due, and those that become so by that; whether there were any."""
+        heap, at_once, now_s = self._heap, self._at_once, self.clock.now()
         fired = False
-        while self._heap and self._heap[0][0] <= self.clock.now() and self._failed is None:
-            heapq.heappop(self._heap)[3]()
+        while self._failed is None:
+            if heap and heap[0][0] <= now_s and not (at_once and at_once[0][0] < heap[0][1]):
+                _, _, call, arguments = heappop(heap)
+            elif at_once:
+                _, call, arguments = at_once.popleft()
+            else:
+                break
+            call(*arguments)
             fired = True
         return fired
 
@@ -244,11 +266,11 @@ class Kernel:
         try:
             future = task.coroutine.send(None)
         except StopIteration as stop:
-            del self._tasks[task]
+            del self._tasks[task.rank][task]
             task.set(stop.value)
         except BaseException as error:
             # A rank that raises ends the run (rule 11): the first error wins, and nobody goes on from half a state.
-            del self._tasks[task]
+            del self._tasks[task.rank][task]
             if self._failed is None:
                 self._failed = (task, error)
             if not isinstance(error, Exception):
@@ -256,12 +278,15 @@ class Kernel:
         else:
             assert isinstance(future, Future), f"a coroutine may only await Paceline's own awaitables: got {future!r}"
             task.waits_for = future
-            future.then(lambda: self.call_at(self.clock.now(), lambda: self._resume(task)))
+            future.then(partial(self._wake, task))
         finally:
             self.current = outer
 
+    def _wake(self, task: Task[Any]) -> None:
+        self.call_at(-math.inf, self._resume, task)
+
     def _resume(self, task: Task[Any]) -> None:
-        if task in self._tasks:
+        if task in self._tasks.get(task.rank, ()):
             self._step(task)
 
 
