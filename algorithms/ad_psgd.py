@@ -82,13 +82,13 @@ class ADPSGD(Algorithm):
         async for _ in w.steps():
             if active and self.overlap:
                 gradient = w.start(w.gradient(x))
-                exchange = w.start(exchange_(w, x, int(w.rng.choice(neighbours))))
+                exchange = w.start(exchange_(w, x, neighbours[w.rng.integers(len(neighbours))]))
                 x.apply_(await gradient, opt)
                 await exchange
                 continue
             g = await w.gradient(x)
             if active:
-                j = int(w.rng.choice(neighbours))
+                j = neighbours[w.rng.integers(len(neighbours))]
                 x.mix_(await w.request(j, GOSSIP, x.data), weight=0.5)
             x.apply_(g, opt)
 

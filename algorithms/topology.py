@@ -220,18 +220,7 @@ class Topology:
         Raises:
             ValueError: the graph is directed or has an odd cycle, so that it has no two sides.
         """
-        graph = self.graph(size, seed)
-        if graph.is_directed():
-            raise ValueError(f"topology must be undirected: got {self.name!r} (a ring or complete-bipartite would do)")
-        if not nx.is_bipartite(graph):
-            raise ValueError(
-                f"topology must be bipartite: {self.name!r} on {size} workers has an odd cycle "
-                "(a ring needs an even number of workers; complete-bipartite takes any)"
-            )
-        passive = frozenset(rank for rank, colour in nx.algorithms.bipartite.color(graph).items() if colour == 0)
-        if 0 not in passive:
-            passive = frozenset(range(size)) - passive
-        return frozenset(range(size)) - passive, passive
+        return _sides(self, size, seed)
 
     # -- how ---------------------------------------------------------------------------------------------------------
 
@@ -359,6 +348,23 @@ def _neighbours(topology: Topology, size: int, seed: int) -> tuple[list[list[int
     graph = _graph(topology, size, seed)
     after = [sorted(graph.neighbors(rank)) for rank in range(size)]
     return after, [sorted(graph.predecessors(rank)) for rank in range(size)] if graph.is_directed() else after
+
+
+@lru_cache(maxsize=64)
+def _sides(topology: Topology, size: int, seed: int) -> tuple[frozenset[int], frozenset[int]]:
+    """See `Topology.sides`."""
+    graph = topology.graph(size, seed)
+    if graph.is_directed():
+        raise ValueError(f"topology must be undirected: got {topology.name!r} (a ring or complete-bipartite would do)")
+    if not nx.is_bipartite(graph):
+        raise ValueError(
+            f"topology must be bipartite: {topology.name!r} on {size} workers has an odd cycle "
+            "(a ring needs an even number of workers; complete-bipartite takes any)"
+        )
+    passive = frozenset(rank for rank, colour in nx.algorithms.bipartite.color(graph).items() if colour == 0)
+    if 0 not in passive:
+        passive = frozenset(range(size)) - passive
+    return frozenset(range(size)) - passive, passive
 
 
 def metropolis(graph: nx.Graph) -> Array:
