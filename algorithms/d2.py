@@ -14,7 +14,7 @@ Differences from the paper: D2's last step is kept as C = (X_{t-1} - X_t)/lr - G
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -76,7 +76,7 @@ class D2(Gossip):
         c = w.keep("correction", torch.zeros_like(x.data))
         async for t in w.steps():
             lr, g = opt.lr, await w.gradient(x)
-            x.apply_(replace(g, data=g.data + c), opt)
+            x.apply_(g.with_data(g.data + c), opt)
             h = x.data.clone()
             mean = await average(w, graph, t, h)
             x.assign_((h + mean) / 2 if self.lazy else mean)

@@ -15,7 +15,7 @@ Differences from the paper: under atc the first tracker is W G, not G (the same 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -51,10 +51,10 @@ class GradientTracking(Gossip):
                 g = await pending
                 q.copy_(mean_q + (g.data - before))
                 x.assign_(mean_x)
-                x.apply_(replace(g, data=q), opt)
+                x.apply_(g.with_data(q), opt)
             else:
                 g = await w.gradient(x)
                 q.copy_(await average(w, graph, t, q + (g.data - before)))
-                x.apply_(replace(g, data=q), opt)
+                x.apply_(g.with_data(q), opt)
                 x.assign_(await average(w, graph, t, x.data))
             before.copy_(g.data)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 from numpy.random import Generator
 from torch import Tensor
@@ -41,8 +41,7 @@ Need = Literal["collectives", "point-to-point", "server"]
 """What an algorithm asks of a transport."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A received vector: `data` [any length], the rank `src` that sent it, and its `tag`."""
 
     data: Tensor

@@ -6,8 +6,7 @@ Symbols: x = `Replica.data` [P]; P parameters.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -18,8 +17,7 @@ class FlatOptimizer(Protocol):
     def step_(self, x: Tensor, gradient: Tensor) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Gradient:
+class Gradient(NamedTuple):
     """A stochastic gradient.
 
     Attributes:
@@ -33,6 +31,10 @@ class Gradient:
     version: int
     loss: Tensor
     step: int
+
+    def with_data(self, data: Tensor) -> Gradient:
+        """The same gradient, replaced by a vector [P] that was made of it: what is to be applied in its place."""
+        return self._replace(data=data)
 
 
 # Told after each apply_: the gradient, and the version of the replica just before it was applied.

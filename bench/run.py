@@ -263,7 +263,7 @@ def finish(
     """Evaluate, check and write everything; the run's row last, since it marks the run as complete."""
     facts = [_facts(handle) for handle in handles]
     for handle in handles:
-        handle.recorder.spill(folder)
+        handle.recorder.log.spill(folder)
     heldout = evaluate(
         handles, workload, group,
         run_id=cell.run_id, workers=cell.workers, evaluated_model=cell.algorithm.evaluated_model, folder=folder,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,16 +17,31 @@ from bench.budget import Budget
 from bench.checkpoint import restore, save
 from bench.clock import VirtualClock
 from bench.cluster import Compute, Network
-from bench.events import Recorder
+from bench.events import EventLog, Recorder
 from bench.kernel import Kernel
+from bench.transports.lazy import LazyGradients
 from bench.transports.simulated import SimulatedWorld
-from bench.worker import RankHandle
+from bench.worker import InitialPoint, RankHandle
 from bench.workloads.base import Workload, seed_sequence
 from bench.workloads.cost_only import CostOnly
 
 Gradients = Literal["auto", "batched", "single", "none"]
 """How a simulation comes by its gradients: many in one call, one by one, as the workload says ("auto"), or not at all,
 so that only time and bytes are simulated."""
+
+BATCHED = 16
+"""Gradients in one call where a study asks for it, though the workload would rather have them one by one."""
+
+
+def together(workload: Workload, gradients: Gradients) -> int:
+    """How many gradients one call computes.
+
+    Raises:
+        ValueError: there is no such way.
+    """
+    if gradients not in get_args(Gradients):
+        raise ValueError(f"gradients must be one of {', '.join(get_args(Gradients))}: got {gradients!r}")
+    return {"auto": workload.together, "batched": max(workload.together, BATCHED), "single": 1, "none": 1}[gradients]
 
 
 class Simulation:
@@ -36,6 +52,8 @@ class Simulation:
         gradients: see `Gradients`.
         shuffle: if not None, seed by which simultaneous events are put in random order.
         spill_to: see `RankHandle`.
+        event_capacity: rows that are kept in memory; None for a bounded number that is spilled, or, without `spill_to`,
+            for any number.
     """
 
     def __init__(
@@ -54,7 +72,7 @@ class Simulation:
         run_id: str = "",
         spill_to: Path | None = None,
         on_step: Callable[[int, float, Tensor], None] | None = None,
-        event_capacity: int = 1 << 16,
+        event_capacity: int | None = None,
     ) -> None:
         algorithm.validate(workers)
         if gradients == "none":
@@ -65,6 +83,7 @@ class Simulation:
         self.kernel = Kernel(VirtualClock(), ties=ties)
         self.world = SimulatedWorld(
             self.kernel,
+            LazyGradients(workload, together(workload, gradients)),
             size=workers,
             ranks=ranks,
             network=network or Network(),
@@ -72,14 +91,19 @@ class Simulation:
             seed=seed,
         )
         default = optimizer or OptimizerSettings(**workload.optimizer)
+        if event_capacity is None:
+            event_capacity = sys.maxsize if spill_to is None else 1 << 18
+        self.log = EventLog(run_id, 0, capacity=event_capacity)
+        initial = InitialPoint(workload, seed)
         self.handles = [
             RankHandle(
                 transport,
                 workload,
-                Recorder(run_id, transport.rank, self.kernel.now, capacity=event_capacity),
+                Recorder(run_id, transport.rank, self.kernel.now, log=self.log),
                 algorithm=algorithm,
                 seed=seed,
                 optimizer=default,
+                initial=initial,
                 bucket_nbytes=bucket_nbytes,
                 spill_to=spill_to,
                 on_step=on_step if transport.rank == 0 else None,

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -33,7 +34,7 @@ from bench.transports.base import (
     REQUEST,
     Computed,
     Envelope,
-    OnReady,
+    Evaluation,
     Reduced,
     Transport,
     check_tag,
@@ -77,12 +78,30 @@ class State:
     next_snapshot: int = 0
 
 
+class InitialPoint:
+    """Where all ranks start, made once for those of this process, when the first one asks."""
+
+    def __init__(self, workload: Workload, seed: int) -> None:
+        self._workload, self._seed = workload, seed
+
+    @cached_property
+    def x(self) -> Tensor:
+        """The initial parameters [P]; only to be read."""
+        return self._workload.initial(self._seed).to(self._workload.device)
+
+    @cached_property
+    def hash(self) -> str:
+        """Of the parameters; empty if they have no values."""
+        return "" if self.x.is_meta else digest(self.x)
+
+
 class RankHandle:
     """One rank's `Worker` or `Server` (see `algorithms.interface`).
 
     Args:
         algorithm: says which part of the model a server keeps, what is evaluated, and whether exchanges conserve.
         optimizer: settings for algorithms that give none.
+        initial: shared by the ranks of a process; None makes it for this rank alone.
         bucket_nbytes: size of the pieces in which `mean_gradient` reduces; 0 reduces everything at once, at the end.
         spill_to: folder for event rows when their buffer fills up; None keeps to the buffer.
         on_step: told the step and the time after each step (progress).
@@ -97,6 +116,7 @@ class RankHandle:
         algorithm: Algorithm,
         seed: int,
         optimizer: OptimizerSettings,
+        initial: InitialPoint | None = None,
         bucket_nbytes: int = 25 << 20,
         spill_to: Path | None = None,
         on_step: Callable[[int, float, Tensor], None] | None = None,
@@ -119,7 +139,8 @@ class RankHandle:
         self.initial_hash = ""
         self.ended_s = 0.0  # when the budget was spent here
         self._transport, self._kernel = transport, transport.kernel
-        self._workload = workload
+        self._workload, self._device = workload, workload.device
+        self._initial = initial or InitialPoint(workload, seed)
         self._batches: Batches | None = None
         self._default_optimizer = optimizer
         of, _, name = algorithm.evaluated_model.partition(":")
@@ -135,9 +156,10 @@ class RankHandle:
         self._taken: dict[str, Take] = {}
         self._words: deque[bool] = deque()  # from the leader of our group of steps: whether to stop
         self._word: Future[None] | None = None
-        self._unserved: dict[str, list[Envelope]] = defaultdict(list)
+        self._unserved: dict[str, list[tuple[Message, int]]] = defaultdict(list)  # requests, with their numbers
         self._requests: dict[int, Future[Tensor]] = {}
         self._request_count = 0
+        self._unserved_count = 0
         self._entered = ""  # label of the collective that was entered last
         self._overlapped: list[tuple[str, Task[Tensor]]] = []  # collectives started and perhaps not awaited yet
         self._last_loss = torch.tensor(float("nan"))
@@ -150,9 +172,8 @@ class RankHandle:
 
     def replica(self) -> Replica:
         if self.state.replica is None:
-            x = self._workload.initial(self.seed).to(self._workload.device)
-            self.initial_hash = digest(x) if self._values else ""
-            x = x[self.span].clone()
+            self.initial_hash = self._initial.hash
+            x = self._initial.x[self.span].clone()
             self.state.replica = Replica(
                 x, before=self._before_apply, observe=self._after_apply, track_drift=self._track_drift
             )
@@ -197,18 +218,18 @@ class RankHandle:
     # -- computing ---------------------------------------------------------------------------------------------------
 
     async def gradient(self, x: Replica, *, at: Tensor | None = None) -> Gradient:
-        version, out, evaluate = self._evaluation(x)
-        computed = await self._transport.compute(evaluate, x.data if at is None else at, alone=self._alone())
-        return self._gradient_done(out, version, computed)
+        version, evaluation = x.version, Evaluation(self._workload, self.batches.next())
+        computed = await self._transport.compute(evaluation, x.data if at is None else at, alone=self._alone())
+        return self._gradient_done(evaluation, version, computed)
 
     async def mean_gradient(self, x: Replica, *, at: Tensor | None = None) -> Gradient:
-        version, out, evaluate = self._evaluation(x)
+        version, evaluation = x.version, Evaluation(self._workload, self.batches.next())
         computed, reduced = await self._transport.mean_gradient(
-            evaluate, x.data if at is None else at, out, self._buckets, alone=self._alone()
+            evaluation, x.data if at is None else at, self._buckets, alone=self._alone()
         )
-        gradient = self._gradient_done(out, version, computed)
+        gradient = self._gradient_done(evaluation, version, computed)
         for done in reduced:
-            self._record_allreduce("gradient", done, out.element_size())
+            self._record_allreduce("gradient", done, gradient.data.element_size())
         self._record_wait(computed.t1_s, Wait("allreduce", "gradient"), reduced[-1].t1_s)
         return gradient
 
@@ -219,27 +240,18 @@ class RankHandle:
             self._batches = self._workload.batches(self.seed, self.rank, self.size)
         return self._batches
 
-    def _evaluation(self, x: Replica) -> tuple[int, Tensor, Callable[[Tensor, OnReady | None], Tensor]]:
-        batch, out = self.batches.next(), torch.empty_like(x.data)
-
-        def evaluate(at: Tensor, on_ready: OnReady | None) -> Tensor:
-            return self._workload.gradient(at, batch, out, on_ready)
-
-        return x.version, out, evaluate
-
-    def _gradient_done(self, out: Tensor, version: int, computed: Computed) -> Gradient:
-        loss, t0_s, t1_s = computed.loss, computed.t0_s, computed.t1_s
-        self.state.samples += self._workload.batch_size
-        self.state.computed += 1
-        self.state.computed_s += t1_s - t0_s
+    def _gradient_done(self, evaluation: Evaluation, version: int, computed: Computed) -> Gradient:
+        loss, t0_s, t1_s, device_s = computed
+        state = self.state
+        state.samples += self._workload.batch_size
+        state.computed += 1
+        state.computed_s += t1_s - t0_s
         value = float(loss)
-        if self._values and not math.isfinite(value) and math.isnan(self.recorder.first_bad_loss_s):
+        if not math.isfinite(value) and self._values and math.isnan(self.recorder.first_bad_loss_s):
             self.recorder.first_bad_loss_s = t1_s
         self._last_loss = loss
-        self.recorder.add(
-            "gradient", self.state.step, t0_s, t1_s, version_read=version, loss=value, device_s=computed.device_s
-        )
-        return Gradient(out, version, loss, self.state.step)
+        self.recorder.gradient(state.step, t0_s, t1_s, version, value, device_s)
+        return Gradient(evaluation.out, version, loss, state.step)
 
     def steps_per_s(self) -> float:
         return self.state.computed / self.state.computed_s if self.state.computed_s > 0 else float("nan")
@@ -248,14 +260,11 @@ class RankHandle:
         self._apply_t0_s = self._kernel.now()
 
     def _after_apply(self, gradient: Gradient, version: int) -> None:
-        self.recorder.add(
-            "apply", self.state.step, self._apply_t0_s, self._kernel.now(),
-            version_read=gradient.version, version_applied=version, staleness=version - gradient.version,
-        )  # fmt: skip
+        self.recorder.apply(self.state.step, self._apply_t0_s, self._kernel.now(), gradient.version, version)
 
     def _alone(self) -> bool:
         """Whether nothing can happen on this rank while it computes or waits in a collective, so that it may block."""
-        return self._kernel.alive(self.rank) == 1 and not self._is_reachable and self._transport.quiet()
+        return self._transport.quiet() and self._kernel.alive(self.rank) == 1 and not self._is_reachable
 
     @property
     def _is_reachable(self) -> bool:
@@ -319,8 +328,9 @@ class RankHandle:
     def serve(self, tag: str, reply: Reply) -> None:
         check_tag(tag)
         self._served[tag] = reply
-        for envelope in self._unserved.pop(tag, []):
-            self._answer(envelope)
+        for message, ident in self._unserved.pop(tag, []):
+            self._unserved_count -= 1
+            self._answer(message, ident)
 
     def on(self, tag: str, take: Take) -> None:
         check_tag(tag)
@@ -341,22 +351,13 @@ class RankHandle:
         # A transport that lacks a need is refused before the run starts, so `needs` must tell the truth.
         assert self._point_to_point, "an algorithm that sends messages must name point-to-point in its needs"
         dst = self._destination(dst)
-        t0_s, step, nbytes = self._kernel.now(), self.state.step, v.nbytes
-        self.recorder.messages += 1
-        self._transport.post(
-            dst,
-            Envelope(kind, tag, ident, v.detach(), self.rank, t0_s),
-            lambda: self.recorder.add(
-                "send",
-                step,
-                t0_s,
-                self._kernel.now(),
-                nbytes=nbytes,
-                wire_nbytes=nbytes + HEADER_NBYTES,
-                peer=dst,
-                label=tag,
-            ),
-        )
+        t0_s, step, nbytes, recorder = self._kernel.now(), self.state.step, v.nbytes, self.recorder
+        recorder.messages += 1
+
+        def on_sent(t1_s: float) -> None:
+            recorder.send(step, t0_s, t1_s, nbytes, nbytes + HEADER_NBYTES, dst, tag)
+
+        self._transport.post(dst, Envelope(kind, tag, ident, v.detach(), self.rank, t0_s), on_sent)
 
     def _receive(self, envelope: Envelope) -> None:
         """An envelope arrives; between two awaits of the algorithm, so handlers are atomic (rule 2)."""
@@ -366,32 +367,29 @@ class RankHandle:
             else:
                 self._hear(bool(envelope.ident))
             return
-        now_s = self._kernel.now()
-        if envelope.data.device != self._workload.device:  # an empty one, or of a transport that was told no device
-            envelope = replace(envelope, data=envelope.data.to(self._workload.device))
-        if envelope.kind == REPLY:
-            self._requests.pop(envelope.ident).set(envelope.data)
-        elif envelope.kind == REQUEST:
-            if envelope.tag in self._served:
-                self._answer(envelope)
+        now_s, kind, tag, src, data = self._kernel.now(), envelope.kind, envelope.tag, envelope.src, envelope.data
+        if data.device != self._device:  # an empty one, or of a transport that was told no device
+            data = data.to(self._device)
+        if kind == REPLY:
+            self._requests.pop(envelope.ident).set(data)
+        elif kind == REQUEST:
+            if tag in self._served:
+                self._answer(Message(data, src, tag), envelope.ident)
             else:
-                self._unserved[envelope.tag].append(envelope)
-        elif envelope.tag in self._taken:
-            self._taken[envelope.tag](Message(envelope.data, envelope.src, envelope.tag))
+                self._unserved[tag].append((Message(data, src, tag), envelope.ident))
+                self._unserved_count += 1
+        elif tag in self._taken:
+            self._taken[tag](Message(data, src, tag))
         else:
-            self.mailbox.put(Message(envelope.data, envelope.src, envelope.tag))
-        depth = self.mailbox.depth + sum(map(len, self._unserved.values()))
-        self.recorder.mailbox_depth_max = max(self.recorder.mailbox_depth_max, depth)
-        self.recorder.add(
-            "recv", self.state.step, min(envelope.sent_s, now_s), now_s,
-            nbytes=envelope.data.nbytes, peer=envelope.src, label=envelope.tag, mailbox_depth=depth,
-        )  # fmt: skip
+            self.mailbox.put(Message(data, src, tag))
+        depth = self.mailbox.depth + self._unserved_count
+        self.recorder.recv(self.state.step, min(envelope.sent_s, now_s), now_s, data.nbytes, src, tag, depth)
 
-    def _answer(self, envelope: Envelope) -> None:
+    def _answer(self, message: Message, ident: int) -> None:
         t0_s = self._kernel.now()
-        answer = self._served[envelope.tag](Message(envelope.data, envelope.src, envelope.tag))
-        self._post(REPLY, envelope.src, envelope.tag, envelope.ident, answer)
-        self.recorder.add("serve", self.state.step, t0_s, self._kernel.now(), peer=envelope.src, label=envelope.tag)
+        answer = self._served[message.tag](message)
+        self._post(REPLY, message.src, message.tag, ident, answer)
+        self.recorder.add("serve", self.state.step, t0_s, self._kernel.now(), peer=message.src, label=message.tag)
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -418,13 +416,24 @@ class RankHandle:
         assert self._plan is not None, "begin_segment() comes first"
         return _Steps(self, sorted(group) if group is not None and len(group) > 1 else [])
 
+    def quiet_step(self) -> int | None:
+        """The number of the step that begins, if nothing is due at the boundary: the short way that most steps take."""
+        state = self.state
+        assert self._plan is not None
+        if not self._plan.quiet(state.step, self._kernel.now()) or self.recorder.log.nearly_full:
+            return None
+        if self._on_step is not None and state.step:
+            self._on_step(state.step, self._kernel.now(), self._last_loss)
+        state.step += 1
+        return state.step
+
     async def next_step(self, group: Sequence[int]) -> int | None:
         """Do what is due at the boundary; return the number of the step that begins, or None when the budget is
         spent."""
         assert self._plan is not None
-        if self.recorder.nearly_full and self._spill_to is not None:
+        if self.recorder.log.nearly_full and self._spill_to is not None:
             t0_s = self._kernel.now()
-            self.recorder.spill(self._spill_to)
+            self.recorder.log.spill(self._spill_to)
             self._record_wait(t0_s, Wait("records"), self._kernel.now())
         snapshots, over = await self._plan.due(self.state.step, self._kernel.now())
         if group:
@@ -462,7 +471,7 @@ class RankHandle:
 
     def _control(self, dst: int, tag: str, value: int) -> None:
         envelope = Envelope(CONTROL, tag, value, torch.empty(0), self.rank, self._kernel.now())
-        self._transport.post(dst, envelope, lambda: None)
+        self._transport.post(dst, envelope, lambda _: None)
 
     async def finished(self) -> None:
         assert self._all_returned is not None
@@ -545,7 +554,9 @@ class _Steps:
         return self
 
     async def __anext__(self) -> int:
-        step = await self._handle.next_step(self._group)
+        step = None if self._group else self._handle.quiet_step()
+        if step is None:
+            step = await self._handle.next_step(self._group)
         if step is None:
             raise StopAsyncIteration
         return step

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench import records
-from bench.events import Recorder
+from bench.events import EventLog, Recorder
 from bench.records import (
     EVENTS,
     HELDOUT,
@@ -331,48 +331,74 @@ row = st.fixed_dictionaries(
 )
 
 
-def record(recorder: Recorder, values: dict[str, Any]) -> None:
-    rest = dict(values)
-    positional = [rest.pop(name) for name in ("kind", "step", "t0_s", "t1_s")]
-    recorder.add(*positional, staleness=rest.pop("staleness_updates"), **rest)
-
-
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(row, max_size=20), spill_after=st.sets(st.integers(min_value=0, max_value=19)))
 def test_events_come_back_through_any_parts(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], spill_after: set[int]
 ) -> None:
     folder = tmp_path_factory.mktemp("events")
-    recorder = Recorder("the run", 3, lambda: 0.0, capacity=20)
+    log = EventLog("the run", 3, capacity=20)
+    names = [c.name for c in EVENTS.columns][1:]
     for i, values in enumerate(rows):
-        record(recorder, values)
+        log.add(tuple(({"rank": i} | values)[name] for name in names))  # type: ignore[arg-type]
         if i in spill_after:
-            recorder.spill(folder)
-    recorder.spill(folder)
+            log.spill(folder)
+    log.spill(folder)
     parts = [folder / f"events-r3-p{i}.parquet" for i in range(len(list(folder.iterdir())))]
     back = pa.concat_tables([pq.read_table(part) for part in parts]).to_pylist()
-    assert len(back) == len(rows) and recorder.dropped == 0
-    for got, values in zip(back, rows, strict=True):
-        expected = {"run_id": "the run", "rank": 3, **values}
+    assert len(back) == len(rows) and log.dropped == 0
+    for i, (got, values) in enumerate(zip(back, rows, strict=True)):
+        expected = {"run_id": "the run", "rank": i, **values}
         assert list(got) == [c.name for c in EVENTS.columns]
         for name in ("loss", "device_s"):
             if math.isnan(expected[name]):
                 assert math.isnan(got.pop(name)) and math.isnan(expected.pop(name))
         assert got == expected
-    sent = [values for values in rows if values["kind"] != "recv"]  # a message's sender counts it
-    assert recorder.nbytes == sum(values["nbytes"] for values in sent)
-    assert recorder.wire_nbytes == sum(values["wire_nbytes"] for values in sent)
 
 
-def test_defaults_say_does_not_apply(tmp_path: Path) -> None:
-    recorder = Recorder("r", 0, lambda: 0.0, capacity=4)
-    recorder.add("wait", 1, 0.0, 1.0)
-    recorder.spill(tmp_path)
-    (got,) = pq.read_table(tmp_path / "events-r0-p0.parquet").to_pylist()
-    assert math.isnan(got.pop("loss")) and math.isnan(got.pop("device_s"))
-    unset = {"peer", "version_read", "version_applied", "staleness_updates", "mailbox_depth"}
-    assert {name for name, value in got.items() if value == -1} == unset
-    assert got["nbytes"] == got["wire_nbytes"] == 0 and got["label"] == ""
+def test_each_row_says_what_happened_and_minus_one_what_does_not_apply(tmp_path: Path) -> None:
+    recorder = Recorder("r", 5, lambda: 0.0)
+    recorder.gradient(1, 0.0, 1.0, 7, 0.5, math.nan)
+    recorder.apply(1, 1.0, 1.5, 7, 9)
+    recorder.send(1, 1.5, 2.0, 100, 164, 3, "tag")
+    recorder.recv(1, 1.5, 2.5, 40, 4, "tag", 2)
+    recorder.add("allreduce", 1, 2.0, 3.0, nbytes=8, wire_nbytes=12, label="x")
+    recorder.add("wait", 1, 2.0, 3.0, peer=4, label="y")
+    recorder.log.spill(tmp_path)
+    got = pq.read_table(tmp_path / "events-r5-p0.parquet").to_pylist()
+    default = {
+        "run_id": "r", "rank": 5, "step": 1, "nbytes": 0, "wire_nbytes": 0, "peer": -1, "label": "",
+        "version_read": -1, "version_applied": -1, "staleness_updates": -1, "mailbox_depth": -1,
+    }  # fmt: skip
+    expected: list[dict[str, Any]] = [
+        {"kind": "gradient", "t0_s": 0.0, "t1_s": 1.0, "version_read": 7, "loss": 0.5},
+        {
+            "kind": "apply", "t0_s": 1.0, "t1_s": 1.5, "version_read": 7, "version_applied": 9, "staleness_updates": 2,
+        },
+        {"kind": "send", "t0_s": 1.5, "t1_s": 2.0, "nbytes": 100, "wire_nbytes": 164, "peer": 3, "label": "tag"},
+        {"kind": "recv", "t0_s": 1.5, "t1_s": 2.5, "nbytes": 40, "peer": 4, "label": "tag", "mailbox_depth": 2},
+        {"kind": "allreduce", "t0_s": 2.0, "t1_s": 3.0, "nbytes": 8, "wire_nbytes": 12, "label": "x"},
+        {"kind": "wait", "t0_s": 2.0, "t1_s": 3.0, "peer": 4, "label": "y"},
+    ]  # fmt: skip
+    for found, wanted in zip(got, expected, strict=True):
+        known = {name: v for name, v in found.items() if not (isinstance(v, float) and math.isnan(v))}
+        assert known == default | wanted
+    assert (recorder.nbytes, recorder.wire_nbytes) == (108, 176)  # a message's sender counts it
+    assert recorder.mailbox_depth_max == 2
+
+
+def test_ranks_that_share_a_log_share_its_files_and_not_their_counts(tmp_path: Path) -> None:
+    log = EventLog("r", 0, capacity=3)
+    recorders = [Recorder("r", rank, lambda: 0.0, log=log) for rank in (0, 1)]
+    for step in (1, 2):
+        for recorder in recorders:
+            recorder.send(step, 0.0, 0.0, 10, 12, 1 - recorder.rank, "t")
+    assert [[row[1] for row in recorder.rows()] for recorder in recorders] == [[1, 2], [1]]
+    assert [recorder.nbytes for recorder in recorders] == [20, 20]
+    assert sum(recorder.dropped for recorder in recorders) == 1
+    log.spill(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["events-r0-p0.parquet"]
+    assert pq.read_table(tmp_path / "events-r0-p0.parquet")["rank"].to_pylist() == [0, 1, 0]
 
 
 def test_rows_that_do_not_fit_are_counted_and_their_bytes_too(tmp_path: Path) -> None:
@@ -380,22 +406,22 @@ def test_rows_that_do_not_fit_are_counted_and_their_bytes_too(tmp_path: Path) ->
     full_at = []
     for i in range(11):
         recorder.add("send", i, 0.0, 0.0, nbytes=10, wire_nbytes=12)
-        full_at.append(recorder.nearly_full)
+        full_at.append(recorder.log.nearly_full)
     assert recorder.dropped == 3 and len(recorder.rows()) == 8
     assert full_at == [False] * 6 + [True] * 5  # beyond three quarters
     assert (recorder.nbytes, recorder.wire_nbytes) == (110, 132)  # the count of bytes does not depend on the buffer
-    recorder.spill(tmp_path)
+    recorder.log.spill(tmp_path)
     recorder.add("send", 99, 0.0, 0.0)
     assert recorder.dropped == 3 and [r[1] for r in recorder.rows()] == [99]
 
 
 def test_spilling_numbers_parts_and_the_first_is_always_there(tmp_path: Path) -> None:
-    recorder = Recorder("r", 2, lambda: 0.0, capacity=8)
-    recorder.spill(tmp_path)  # a rank without events has a table too
-    recorder.spill(tmp_path)  # nothing new: no new part
-    recorder.add("apply", 1, 0.0, 0.0)
-    recorder.spill(tmp_path)
-    recorder.spill(tmp_path)
+    log = EventLog("r", 2, capacity=8)
+    log.spill(tmp_path)  # a rank without events has a table too
+    log.spill(tmp_path)  # nothing new: no new part
+    Recorder("r", 2, lambda: 0.0, log=log).add("apply", 1, 0.0, 0.0)
+    log.spill(tmp_path)
+    log.spill(tmp_path)
     lengths = {p.name: pq.read_metadata(p).num_rows for p in tmp_path.iterdir()}
     assert lengths == {"events-r2-p0.parquet": 0, "events-r2-p1.parquet": 1}
 

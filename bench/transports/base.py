@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from bench.kernel import Future, Kernel
+from bench.workloads.base import Workload
 
 MESSAGE, REQUEST, REPLY, CONTROL, COLLECTIVE = range(5)
 """Kinds of envelope. CONTROL is Paceline's own and never counted; COLLECTIVE is a piece of an all-reduce, which is
@@ -24,10 +25,10 @@ TAG_LIMIT = 32
 """Longest tag [byte], because it travels in the header."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Envelope:
     """A point-to-point message with its header: `ident` joins a request to its reply, `sent_s` is the sender's
-    clock."""
+    clock. It belongs to the transport from `post` on, and to the receiver from its delivery on."""
 
     kind: int
     tag: str
@@ -37,8 +38,7 @@ class Envelope:
     sent_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Computed:
+class Computed(NamedTuple):
     """A gradient evaluation: its loss, when it ran, and how long a GPU was at it (NaN on a CPU)."""
 
     loss: Tensor
@@ -47,8 +47,7 @@ class Computed:
     device_s: float = math.nan
 
 
-@dataclass(frozen=True, slots=True)
-class Reduced:
+class Reduced(NamedTuple):
     """A finished collective: when this rank joined it and when it ended here."""
 
     t0_s: float
@@ -61,8 +60,41 @@ class LabelMismatch(Exception):
 
 
 OnReady = Callable[[int], None]
-Evaluate = Callable[[Tensor, OnReady | None], Tensor]
-"""evaluate(x, on_ready) -> loss: runs the workload's gradient at x into a buffer that the caller holds."""
+OnSent = Callable[[float], None]
+"""Told when a message has left [s]."""
+
+
+class Evaluation:
+    """A gradient that an algorithm has asked for, on one mini-batch.
+
+    Attributes:
+        out: the gradient [P], once it is known.
+        loss: of the mini-batch [nat], 0-d, once it is known.
+        is_done: whether both are known.
+    """
+
+    __slots__ = ("batch", "is_done", "loss", "out", "workload")
+
+    out: Tensor
+    loss: Tensor
+
+    def __init__(self, workload: Workload, batch: tuple[Tensor, ...]) -> None:
+        self.workload, self.batch, self.is_done = workload, batch, False
+
+    def allocate(self, x: Tensor) -> Tensor:
+        """Room for the gradient at x [P], to be written while it is computed; made once."""
+        if not hasattr(self, "out"):
+            self.out = torch.empty_like(x)
+        return self.out
+
+    def __call__(self, x: Tensor, on_ready: OnReady | None) -> Tensor:
+        """Compute it now, at x; `on_ready` as in `Workload.gradient`. Returns the loss."""
+        self.done(self.allocate(x), self.workload.gradient(x, self.batch, self.allocate(x), on_ready))
+        return self.loss
+
+    def done(self, out: Tensor, loss: Tensor) -> None:
+        """Gradient and loss are known."""
+        self.out, self.loss, self.is_done = out, loss, True
 
 
 class Transport(Protocol):
@@ -78,23 +110,22 @@ class Transport(Protocol):
         nothing but gradients, and nobody can ask it anything."""
         ...
 
-    def post(self, dst: int, envelope: Envelope, on_sent: Callable[[], None]) -> None:
-        """Copy the data and send; never blocks. `on_sent` is called when the copy has left."""
+    def post(self, dst: int, envelope: Envelope, on_sent: OnSent) -> None:
+        """Copy the data and send; never blocks. `on_sent` is called once the time at which the copy leaves is known."""
         ...
 
     def quiet(self) -> bool:
         """Whether nothing is under way here, so that this rank may block."""
         ...
 
-    async def compute(self, evaluate: Evaluate, x: Tensor, *, alone: bool) -> Computed:
+    async def compute(self, evaluate: Evaluation, x: Tensor, *, alone: bool) -> Computed:
         """Evaluate a gradient at x as it is now. `alone`: nothing else can happen on this rank meanwhile."""
         ...
 
     async def mean_gradient(
-        self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: bool
+        self, evaluate: Evaluation, x: Tensor, buckets: Sequence[Bucket], *, alone: bool
     ) -> tuple[Computed, list[Reduced]]:
-        """Evaluate a gradient into `out` and reduce it to its mean over the workers, bucket by bucket as it gets
-        ready."""
+        """Evaluate a gradient and reduce it to its mean over the workers, bucket by bucket as it gets ready."""
         ...
 
     async def allreduce_mean(self, v: Tensor, label: str, *, alone: bool) -> Reduced:

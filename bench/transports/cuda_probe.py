@@ -69,7 +69,7 @@ def exchange(transport: MPITransport, device: torch.device) -> int:
     for _ in range(ROUNDS):
         for v in samples(transport.rank, device):
             envelope = Envelope(MESSAGE, "probe", 0, v, transport.rank, transport.kernel.now())
-            transport.post(right, envelope, lambda: None)
+            transport.post(right, envelope, lambda _: None)
             v.zero_()  # the copy must have left by now, or be in order
             expected += 1
     transport.kernel.run(lambda: len(arrived) == expected and transport.quiet())

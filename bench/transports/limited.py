@@ -21,7 +21,7 @@ from bench.clock import WallClock
 from bench.cluster import HEADER_NBYTES
 from bench.kernel import Future, Kernel, Wait
 from bench.mailbox import Mailbox
-from bench.transports.base import COLLECTIVE, CONTROL, Envelope, Reduced
+from bench.transports.base import COLLECTIVE, CONTROL, Envelope, OnSent, Reduced
 from bench.transports.mpi import Check, MPITransport
 from bench.transports.staging import from_wire, summable
 
@@ -48,7 +48,7 @@ class LimitedTransport(MPITransport):
         super().__init__(world, size, kernel, clock, device=device)
         self.rate_Bps = rate_Bps
         self._free_s = 0.0  # when the link has passed everything that was posted
-        self._waiting: deque[tuple[float, int, Envelope, Callable[[], None]]] = deque()
+        self._waiting: deque[tuple[float, int, Envelope, OnSent]] = deque()
         self._rings = 0  # all-reduces under way
         self._chunks = Mailbox()
 
@@ -61,7 +61,7 @@ class LimitedTransport(MPITransport):
 
         super().attach(sort, only_computing)
 
-    def post(self, dst: int, envelope: Envelope, on_sent: Callable[[], None]) -> None:
+    def post(self, dst: int, envelope: Envelope, on_sent: OnSent) -> None:
         if envelope.kind == CONTROL or dst == self.rank:
             super().post(dst, envelope, on_sent)
             return
@@ -122,7 +122,7 @@ class _Ring:
 
     def send(self, dst: int, tag: str, v: Tensor) -> None:
         envelope = Envelope(COLLECTIVE, tag, 0, v, self.rank, self._transport.kernel.now())
-        self._transport.post(dst, envelope, lambda: None)
+        self._transport.post(dst, envelope, lambda _: None)
 
     async def recv(self, tag: str, *, src: int | None = None) -> Message:
         return await self._transport._chunks.take(tag, src)

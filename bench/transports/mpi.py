@@ -38,8 +38,9 @@ from bench.transports.base import (
     Bucket,
     Computed,
     Envelope,
-    Evaluate,
+    Evaluation,
     LabelMismatch,
+    OnSent,
     ReadyBuckets,
     Reduced,
     describe,
@@ -151,7 +152,7 @@ class MPITransport:
         self.computing = False  # read by the watchdog
         self._receive: Callable[[Envelope], None]
         self._status = MPI.Status()
-        self._sends: list[tuple[MPI.Request, Any, Callable[[], None]]] = []
+        self._sends: list[tuple[MPI.Request, Any, OnSent]] = []
         self._arriving: dict[int, deque[_Arriving]] = {src: deque() for src in range(self.ranks)}
         self._arriving_count = 0
         self._collectives: list[Collective] = []
@@ -174,7 +175,7 @@ class MPITransport:
     def attach(self, receive: Callable[[Envelope], None], only_computing: Callable[[], bool]) -> None:
         self._receive, self.only_computing = receive, only_computing
 
-    def post(self, dst: int, envelope: Envelope, on_sent: Callable[[], None]) -> None:
+    def post(self, dst: int, envelope: Envelope, on_sent: OnSent) -> None:
         data, tag = envelope.data.detach(), envelope.tag.encode()
         header = HEADER.pack(
             MAGIC, envelope.kind, CODE_OF[data.dtype], len(tag), envelope.ident, data.numel(), envelope.sent_s, tag
@@ -183,7 +184,7 @@ class MPITransport:
         self._sent_to[dst] += 1
         request = self.wires.Isend([buffer, MPI.BYTE], dest=dst)
         if request.Test():
-            on_sent()
+            on_sent(self.kernel.now())
         else:
             self._sends.append((request, buffer, on_sent))
 
@@ -251,7 +252,7 @@ class MPITransport:
         left = []
         for entry in self._sends:
             if entry[0].Test():
-                entry[2]()
+                entry[2](self.kernel.now())
             else:
                 left.append(entry)
         progressed = len(left) < len(self._sends)
@@ -267,7 +268,8 @@ class MPITransport:
 
     # -- computing ---------------------------------------------------------------------------------------------------
 
-    async def compute(self, evaluate: Evaluate, x: Tensor, *, alone: bool) -> Computed:
+    async def compute(self, evaluate: Evaluation, x: Tensor, *, alone: bool) -> Computed:
+        evaluate.allocate(x)  # here, and not in the helper thread, whose memory is its own
         if alone:
             return self._compute_here(lambda: evaluate(x, None))
         copy = x.clone()  # x may change while the gradient is computed
@@ -324,8 +326,9 @@ class MPITransport:
     # -- collectives -------------------------------------------------------------------------------------------------
 
     async def mean_gradient(
-        self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: bool
+        self, evaluate: Evaluation, x: Tensor, buckets: Sequence[Bucket], *, alone: bool
     ) -> tuple[Computed, list[Reduced]]:
+        out = evaluate.allocate(x)
         if self.size == 1:
             computed = await self.compute(evaluate, x, alone=alone)
             return computed, [Reduced(computed.t1_s, computed.t1_s, out.numel())]

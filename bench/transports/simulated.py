@@ -19,22 +19,29 @@ from bench.transports.base import (
     Bucket,
     Computed,
     Envelope,
-    Evaluate,
+    Evaluation,
     LabelMismatch,
+    OnSent,
     Reduced,
     describe,
     divide_,
     wire_dtype,
 )
+from bench.transports.lazy import LazyGradients
 
 FORWARD_SHARE = 1 / 3
 """Share of a gradient's time that is the forward pass: a backward pass costs about twice as much."""
 
 
-@dataclass
+COMPUTING = Wait("gradient")
+
+
+@dataclass(slots=True)
 class _Link:
     """Messages of one directed link; queues keep them in order even when ties are shuffled."""
 
+    src: int
+    dst: int
     route: Route
     # On the way: message, seconds on the NIC, when it left.
     heads: deque[tuple[Envelope, float, float]] = field(default_factory=deque)
@@ -49,12 +56,22 @@ class _Collective:
 
 
 class SimulatedWorld:
-    """What the ranks share: kernel, network, queues and collectives."""
+    """What the ranks share: kernel, network, queues, collectives and the computing of gradients."""
 
-    def __init__(self, kernel: Kernel, *, size: int, ranks: int, network: Network, compute: Compute, seed: int) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        gradients: LazyGradients,
+        *,
+        size: int,
+        ranks: int,
+        network: Network,
+        compute: Compute,
+        seed: int,
+    ) -> None:
         network.check(ranks)
         compute.check(size)
-        self.kernel, self.size = kernel, size
+        self.kernel, self.gradients, self.size = kernel, gradients, size
         self.fabric = Fabric(network, workers=size, ranks=ranks)
         self.in_flight = 0  # messages, and ranks' shares in collectives
         self._drained: list[Future[None]] = []
@@ -73,14 +90,14 @@ class SimulatedWorld:
         self._all_returned: list[Future[None]] = []
         self.transports = [SimulatedTransport(self, rank, ranks, compute, seed) for rank in range(ranks)]
 
-    def post(self, src: int, dst: int, envelope: Envelope, on_sent: Callable[[], None]) -> None:
+    def post(self, src: int, dst: int, envelope: Envelope, on_sent: OnSent) -> None:
         """Queue on the sender's NIC; then latency; then the receiver's NIC."""
         now, link = self.kernel.now(), self._links.get((src, dst)) or self._connect(src, dst)
         self.in_flight += 1
         if src == dst or envelope.kind == CONTROL:
             link.tails.append(envelope)
-            self.kernel.call_at(now, lambda: self._deliver(src, dst))
-            self.kernel.call_at(now, on_sent)
+            self.kernel.call_at(now, self._deliver, link)
+            on_sent(now)
             return
         route = link.route
         busy_s = (envelope.data.nbytes + HEADER_NBYTES) / route.bandwidth_Bps
@@ -88,15 +105,14 @@ class SimulatedWorld:
         left_s = start_s + busy_s if route.schedule is None else route.schedule.finish(start_s, busy_s)
         self._out_free_s[route.out] = left_s
         link.heads.append((envelope, busy_s, left_s))
-        self.kernel.call_at(left_s, on_sent)
-        self.kernel.call_at(start_s + route.latency_s, lambda: self._arrive(src, dst))
+        on_sent(left_s)
+        self.kernel.call_at(start_s + route.latency_s, self._arrive, link)
 
     def _connect(self, src: int, dst: int) -> _Link:
-        link = self._links[src, dst] = _Link(self.fabric.route(src, dst))
+        link = self._links[src, dst] = _Link(src, dst, self.fabric.route(src, dst))
         return link
 
-    def _arrive(self, src: int, dst: int) -> None:
-        link = self._links[src, dst]
+    def _arrive(self, link: _Link) -> None:
         route = link.route
         envelope, busy_s, left_s = link.heads.popleft()
         start_s = max(self.kernel.now(), self._in_free_s[route.into])
@@ -106,16 +122,16 @@ class SimulatedWorld:
             end_s = max(route.schedule.finish(start_s, busy_s), left_s + route.latency_s)
         self._in_free_s[route.into] = end_s
         link.tails.append(envelope)
-        self.kernel.call_at(end_s, lambda: self._deliver(src, dst))
+        self.kernel.call_at(end_s, self._deliver, link)
 
-    def _deliver(self, src: int, dst: int) -> None:
-        if dst in self._absences:
+    def _deliver(self, link: _Link) -> None:
+        if self._absences and link.dst in self._absences:
             now = self.kernel.now()
-            back_s = self._absences[dst].back_s(now)
+            back_s = self._absences[link.dst].back_s(now)
             if back_s > now:
-                self.kernel.call_at(back_s, lambda: self._deliver(src, dst))
+                self.kernel.call_at(back_s, self._deliver, link)
                 return
-        self.transports[dst].receive(self._links[src, dst].tails.popleft())  # which may post an answer
+        self.transports[link.dst].receive(link.tails.popleft())  # which may post an answer
         self._landed(1)
 
     def _landed(self, things: int) -> None:
@@ -208,6 +224,7 @@ class SimulatedWorld:
         """Make ready for the coroutines to be entered again (rule 9)."""
         assert not self.in_flight and not self.collectives
         self._unreturned, self._all_returned = self.size, []
+        self.gradients.forget()
 
 
 def mean_(vectors: Sequence[Tensor]) -> None:
@@ -235,20 +252,21 @@ class SimulatedTransport:
     def attach(self, receive: Callable[[Envelope], None], only_computing: Callable[[], bool]) -> None:
         self.receive = receive
 
-    def post(self, dst: int, envelope: Envelope, on_sent: Callable[[], None]) -> None:
-        e = envelope
-        copy = Envelope(e.kind, e.tag, e.ident, e.data.clone(), e.src, e.sent_s)
-        self.world.post(self.rank, dst, copy, on_sent)
+    def post(self, dst: int, envelope: Envelope, on_sent: OnSent) -> None:
+        envelope.data = envelope.data.clone()
+        self.world.post(self.rank, dst, envelope, on_sent)
 
     def quiet(self) -> bool:
         return False
 
-    async def compute(self, evaluate: Evaluate, x: Tensor, *, alone: bool) -> Computed:
+    async def compute(self, evaluate: Evaluation, x: Tensor, *, alone: bool) -> Computed:
         # The result is fixed by x and the batch as they are now; only its time lies in the future.
-        loss = evaluate(x, None)
+        self.world.gradients.ask(evaluate, x)
+        kernel = self.kernel
         t0, compute_s = self._occupy()
-        await self.kernel.sleep(self._done_s(t0, compute_s) - self.kernel.now(), Wait("gradient"))
-        return Computed(loss, t0, self.kernel.now())
+        await kernel.sleep(self._done_s(t0, compute_s) - kernel.now(), COMPUTING)
+        self.world.gradients.settle(evaluate)
+        return Computed(evaluate.loss, t0, kernel.now())
 
     def _occupy(self) -> tuple[float, float]:
         """When the processor can begin with the next gradient, and how long it will take."""
@@ -261,9 +279,9 @@ class SimulatedTransport:
         return t0 + compute_s if self._outages is None else self._outages.finish(t0, compute_s)
 
     async def mean_gradient(
-        self, evaluate: Evaluate, x: Tensor, out: Tensor, buckets: Sequence[Bucket], *, alone: bool
+        self, evaluate: Evaluation, x: Tensor, buckets: Sequence[Bucket], *, alone: bool
     ) -> tuple[Computed, list[Reduced]]:
-        loss = evaluate(x, None)
+        self.world.gradients.ask(evaluate, x)
         t0, compute_s = self._occupy()
         # Numbered now, since it is a matter of time when the buckets are ready relative to other collectives.
         number = self._next_number()
@@ -271,13 +289,14 @@ class SimulatedTransport:
         done = 0
         for b, bucket in enumerate(buckets):
             done += bucket.hi - bucket.lo
-            ready_s = self._done_s(t0, compute_s * (FORWARD_SHARE + (1 - FORWARD_SHARE) * done / out.numel()))
-            await self.kernel.sleep(ready_s - self.kernel.now(), Wait("gradient"))
-            future = self.world.join((number, b), self.rank, "gradient", out[bucket.lo : bucket.hi])
+            ready_s = self._done_s(t0, compute_s * (FORWARD_SHARE + (1 - FORWARD_SHARE) * done / x.numel()))
+            await self.kernel.sleep(ready_s - self.kernel.now(), COMPUTING)
+            self.world.gradients.settle(evaluate)
+            future = self.world.join((number, b), self.rank, "gradient", evaluate.out[bucket.lo : bucket.hi])
             joined.append((self.kernel.now(), future, bucket))
         t1 = self.kernel.now()
         reduced = [Reduced(start_s, await future, bucket.hi - bucket.lo) for start_s, future, bucket in joined]
-        return Computed(loss, t0, t1), reduced
+        return Computed(evaluate.loss, t0, t1), reduced
 
     async def allreduce_mean(self, v: Tensor, label: str, *, alone: bool) -> Reduced:
         t0 = self.kernel.now()

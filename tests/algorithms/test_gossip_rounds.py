@@ -726,7 +726,7 @@ MUTATIONS = [
     ),
     Mutation(
         "gradient-tracking", "steps along its own gradient",
-        "x.assign_(mean_x)\n                x.apply_(replace(g, data=q), opt)",
+        "x.assign_(mean_x)\n                x.apply_(g.with_data(q), opt)",
         "x.assign_(mean_x)\n                x.apply_(g, opt)", oracle_tracking_recursion,
     ),
     Mutation(
