@@ -1,0 +1,111 @@
+"""Cores that the ranks of a node share: when more ranks compute than there are cores, all of them go slower.
+
+Source: egalitarian processor sharing (Kleinrock: Time-shared systems: a theoretical treatment, JACM 1967), the limit of
+what a fair scheduler does in short time slices. With a ranks computing on c cores each goes at min(1, c / a) of its
+speed. One job never uses more than one core.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bench.kernel import Future, Kernel, Wait
+
+
+@dataclass(slots=True)
+class _Job:
+    work_s: float
+    done: Future[None]
+
+
+@dataclass(slots=True)
+class _Node:
+    """A node's clock of service: how much work each active rank has had since the beginning."""
+
+    served_s: float = 0.0
+    at_s: float = 0.0  # when that was so
+    heap: list[tuple[float, int]] = field(default_factory=list)  # (served_s at which it is done, rank) of each active
+    timer: int = 0  # number of the timer that counts
+
+
+class Processors:
+    """Work of ranks on shared cores, on a virtual clock.
+
+    Each rank works off its jobs one after the other, in the order in which they came. A change costs O(log active).
+
+    Args:
+        kernel: whose clock it is.
+        node_of: rank -> its node.
+        cores: of each node.
+
+    Example:
+        Two ranks share one core. The first has 1 s of work, the second begins 0.5 s later with 1 s of its own:
+
+        >>> from bench.clock import VirtualClock
+        >>> kernel = Kernel(VirtualClock())
+        >>> processors, ended = Processors(kernel, node_of=[0, 0], cores=1), {}
+        >>> def begin(rank: int) -> None:
+        ...     processors.work(rank, 1.0).then(lambda: ended.update({rank: kernel.now()}))
+        >>> kernel.call_at(0.0, lambda: begin(0))
+        >>> kernel.call_at(0.5, lambda: begin(1))
+        >>> kernel.run(lambda: len(ended) == 2)
+        >>> ended
+        {0: 1.5, 1: 2.0}
+    """
+
+    def __init__(self, kernel: Kernel, node_of: Sequence[int], cores: int) -> None:
+        if cores < 1:
+            raise ValueError(f"cores must be at least 1: got {cores}")
+        self._kernel, self._node_of, self._cores = kernel, node_of, cores
+        self._nodes = [_Node() for _ in range(max(node_of) + 1)]
+        self._jobs: list[deque[_Job]] = [deque() for _ in node_of]
+
+    def work(self, rank: int, seconds: float) -> Future[None]:
+        """A future that is done when this rank has worked that long [s of a whole core], after what it had to do."""
+        job = _Job(seconds, Future(Wait("gradient")))
+        self._jobs[rank].append(job)
+        if len(self._jobs[rank]) == 1:
+            node = self._nodes[self._node_of[rank]]
+            self._advance(node)
+            heapq.heappush(node.heap, (node.served_s + seconds, rank))
+            self._set_timer(node)
+        return job.done
+
+    def active(self, node: int) -> int:
+        """How many ranks of a node have work."""
+        return len(self._nodes[node].heap)
+
+    def _advance(self, node: _Node) -> None:
+        now_s = self._kernel.now()
+        node.served_s += (now_s - node.at_s) * self._speed(node)
+        node.at_s = now_s
+
+    def _speed(self, node: _Node) -> float:
+        active = len(node.heap)
+        return 1.0 if active <= self._cores else self._cores / active
+
+    def _set_timer(self, node: _Node) -> None:
+        node.timer += 1
+        if node.heap:
+            number, left_s = node.timer, node.heap[0][0] - node.served_s
+            self._kernel.call_at(node.at_s + left_s / self._speed(node), lambda: self._fire(node, number))
+
+    def _fire(self, node: _Node, number: int) -> None:
+        if number != node.timer:  # something came in between, which has set another
+            return
+        self._advance(node)
+        due_s = node.heap[0][0]
+        node.served_s = due_s  # to the last bit
+        ended = []
+        while node.heap and node.heap[0][0] <= due_s:
+            rank = heapq.heappop(node.heap)[1]
+            jobs = self._jobs[rank]
+            ended.append(jobs.popleft().done)
+            if jobs:
+                heapq.heappush(node.heap, (due_s + jobs[0].work_s, rank))
+        self._set_timer(node)
+        for done in ended:
+            done.set(None)
