@@ -1,111 +1,29 @@
-"""All figures, as SVG text for use inside HTML; the only file that plots.
-
-Algorithms, ink and grid have no colour of their own but CSS variables, so that one figure serves light, dark and print.
-Text stays text. Ids are made unique by the figure's name, because all figures share one page.
-"""
+"""The figures of a report's comparison, as SVG text for use inside HTML."""
 
 from __future__ import annotations
 
-import html
-import io
 import math
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from reports.style import LOOKS, PARTS, Look
+from reports.drawing import GRID, INK, MUTED, SIZE, WARN, canvas, finish, labels_at_ends, theme, to_svg
+from reports.style import PARTS, Look
 from reports.words import BYTES, number, percent, seconds, short
 
-INK, MUTED, GRID, WARN = "#1b1b1f", "#5b6068", "#dfe2e6", "#b3261e"
-VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", WARN: "--bad"}
 POINTS = 120  # most points of a line: more cannot be seen and only make the file large
 RANKS = 8  # most ranks shown one by one
-SIZE = 8.5  # font, in points of a figure about 330 points wide
 
 AXES = {
     "t_s": ("seconds", "seconds since the start"),
     "samples": ("samples", "samples of all workers"),
     "wire_nbytes": ("bytes on the wire", "bytes on the wire, all ranks"),
 }
-
-
-def _theme() -> dict[str, Any]:
-    return {
-        **sns.axes_style("ticks"),
-        "svg.fonttype": "none",
-        "svg.hashsalt": "paceline",
-        "svg.image_inline": True,
-        "font.size": SIZE,
-        "font.family": ["DejaVu Sans"],
-        "axes.labelsize": SIZE,
-        "axes.titlesize": SIZE + 1,
-        "xtick.labelsize": SIZE - 0.5,
-        "ytick.labelsize": SIZE - 0.5,
-        "text.color": INK,
-        "axes.labelcolor": MUTED,
-        "axes.edgecolor": MUTED,
-        "xtick.color": MUTED,
-        "ytick.color": MUTED,
-        "axes.linewidth": 0.7,
-        "xtick.major.width": 0.7,
-        "ytick.major.width": 0.7,
-        "xtick.major.size": 3,
-        "ytick.major.size": 3,
-        "hatch.linewidth": 0.6,
-        "path.simplify": True,
-        "text.parse_math": False,
-    }
-
-
-def _canvas(width: float, height: float) -> Figure:
-    """An empty figure, inches."""
-    figure = Figure(figsize=(width, height))
-    FigureCanvasSVG(figure)
-    return figure
-
-
-def to_svg(figure: Figure, name: str, title: str, text: str) -> str:
-    """The figure as an SVG element for a page that holds others.
-
-    Args:
-        name: unique in the page; letters, digits, hyphens.
-        title: short name of the figure.
-        text: what a reader who cannot see it should know, with the key numbers.
-    """
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = re.sub(r'<defs>\s*<style type="text/css">.*?</style>\s*</defs>', "", svg, flags=re.S)  # it would leak
-    svg = svg.replace("xlink:href", "href")
-    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
-    svg = re.sub(r' id="([^"]*)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
-    svg = re.sub(r'(href="#|url\(#)', rf"\1{name}-", svg)
-    svg = re.sub(r"<g>\s*</g>|<!--.*?-->", "", svg, flags=re.S)
-    names = {**VARIABLES, **{look.light: f"--a{look.number}" for look in LOOKS}}
-    svg = re.sub(r"#[0-9a-f]{6}", lambda found: f"var({names[found[0]]})" if found[0] in names else found[0], svg)
-    svg = re.sub(r"font-family: [^;\"]*|'DejaVu Sans'[^;\"]*", lambda f: _family(f[0]), svg)
-    box = re.search(r'viewBox="([^"]*)"', svg)
-    assert box is not None
-    head = (
-        f'<svg viewBox="{box[1]}" role="img" aria-labelledby="{name}-t {name}-d">'
-        f'<title id="{name}-t">{html.escape(title)}</title><desc id="{name}-d">{html.escape(text)}</desc>'
-    )
-    return head + re.sub(r"\s*\n\s*", "\n", svg[svg.index(">") + 1 :]).strip()
-
-
-def _family(found: str) -> str:
-    return "font-family: system-ui, sans-serif" if found.startswith("font-family") else "system-ui, sans-serif"
 
 
 def curves(
@@ -143,8 +61,8 @@ def curves(
     levels = [float(v) for mean, _, _ in lines.values() for v in mean["heldout_loss"]] or [1.0]
     log_y = min(levels) > 0 and max(levels) > 4 * min(levels)  # else the end, where it is decided, is flat
 
-    with rc_context(_theme()):
-        figure = _canvas(4.6, 3.2)
+    with rc_context(theme()):
+        figure = canvas(4.6, 3.2)
         axes = figure.add_axes((0.115, 0.145, 0.87, 0.82))
         if log_x:
             axes.set_xscale("log")
@@ -169,12 +87,12 @@ def curves(
             if len(mean):
                 x, y = mean[axis].iloc[-1] / scale, mean["heldout_loss"].iloc[-1]
                 axes.plot([x], [y], look.marker, color=look.light, markersize=4.5, clip_on=False)
-        end = _labels_at_ends(axes, {k: (x / scale, y) for k, (x, y) in ends.items()}, looks, log_x)
+        end = labels_at_ends(axes, {k: (x / scale, y) for k, (x, y) in ends.items()}, looks, log_x)
         if not math.isnan(target):
             _target_line(axes, target, [mean for mean, _, _ in lines.values()], axis, scale, end)
         axes.set_xlabel(axis_label)
         axes.set_ylabel("held-out loss [nat]")
-        _finish(axes)
+        finish(axes)
         said = [
             f"{k} ends at {number(y, 4)} after {number(x / scale)} (n={len(lines[k][1])})" for k, (x, y) in ends.items()
         ]
@@ -237,62 +155,6 @@ def _limits(axes: Axes, low: float, high: float, log: bool) -> None:
         axes.set_ylim(low - margin, high + margin)
 
 
-def _finish(axes: Axes) -> None:
-    sns.despine(ax=axes)
-    axes.set_axisbelow(True)
-    axes.grid(axis="y", color=GRID, linewidth=0.6)
-    for part in (axes.xaxis, axes.yaxis):
-        if part.get_scale() == "linear":
-            part.set_major_locator(MaxNLocator(5))
-            part.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.6g}"))
-        else:
-            low, high = part.get_view_interval()
-            subs = (
-                (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high < 15 * low else (1.0, 2.0, 5.0) if high < 100 * low else (1.0,)
-            )
-            part.set_major_locator(LogLocator(subs=subs))
-            part.set_minor_locator(NullLocator())
-            part.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-
-
-def _labels_at_ends(
-    axes: Axes, ends: Mapping[str, tuple[float, float]], looks: Mapping[str, Look], log_x: bool
-) -> float:
-    """Write each label to the right of its line's end, in columns that do not overlap.
-
-    Returns:
-        Where the longest line ends and the room for labels begins, as a fraction of the axes.
-    """
-    size = SIZE - 0.5
-    figure = axes.get_figure()
-    assert figure is not None
-    box = axes.get_position()
-    wide, tall = 72 * figure.get_size_inches()[0] * box.width, 72 * figure.get_size_inches()[1] * box.height  # points
-    widths = {k: (0.6 * size * len(short(k)) + 10) / wide for k in ends}
-    room = max(1 - max(widths.values(), default=0), 0.3)
-    if ends and log_x:
-        lowest = min(x for x, _ in ends.values()) / 4
-        axes.set_xlim(lowest, lowest * math.exp(math.log(max(x for x, _ in ends.values()) / lowest) / room))
-    elif ends:
-        axes.set_xlim(0, max(x for x, _ in ends.values()) / room or 1)
-    to_axes = axes.transData + axes.transAxes.inverted()
-    points = {k: tuple(map(float, to_axes.transform(end))) for k, end in ends.items()}
-    height = 1.15 * size / tall
-    columns = _columns(points, widths, height)
-    for column in columns:
-        left = max(points[k][0] for k in column) + 9 / wide
-        for label, at in column.items():
-            colour = looks[label].light
-            x, y = points[label]
-            if abs(at - y) > 0.4 * height or left - x > 12 / wide:
-                axes.plot([x, left - 2 / wide], [y, at], transform=axes.transAxes, color=colour, linewidth=0.5)
-            axes.text(
-                left, at, short(label), transform=axes.transAxes, color=colour, fontsize=size, fontweight="bold",
-                verticalalignment="center_baseline",
-            )  # fmt: skip
-    return room if ends else 1.0
-
-
 def _target_line(axes: Axes, target: float, means: Sequence[pd.DataFrame], axis: str, scale: float, end: float) -> None:
     """The target as a dotted line up to `end` (fraction of the axes), its name where it covers no curve."""
     to_axes = axes.transData + axes.transAxes.inverted()
@@ -311,55 +173,6 @@ def _target_line(axes: Axes, target: float, means: Sequence[pd.DataFrame], axis:
     axes.text(at, level + 0.012, f"target {number(target)}", transform=axes.transAxes, color=MUTED, fontsize=SIZE - 1)
 
 
-def _columns(
-    points: Mapping[str, tuple[float, ...]], widths: Mapping[str, float], height: float
-) -> list[dict[str, float]]:
-    """Labels together in columns so that nothing overlaps; each column: label -> middle, from the top.
-
-    Starts with a column per label and joins those that would touch, until none does. All in fractions of the axes.
-    """
-    columns = [_spread({label: point[1]}, height) for label, point in sorted(points.items())]
-
-    def touch(a: dict[str, float], b: dict[str, float]) -> bool:
-        (left_a, right_a), (left_b, right_b) = (
-            (min(points[k][0] for k in c) - 0.01, max(points[k][0] for k in c) + max(widths[k] for k in c))
-            for c in (a, b)
-        )
-        (low_a, high_a), (low_b, high_b) = (
-            (min(c.values()) - height / 2, max(c.values()) + height / 2) for c in (a, b)
-        )
-        return left_a < right_b and left_b < right_a and low_a < high_b and low_b < high_a
-
-    while True:
-        pair = next(((i, j) for j in range(len(columns)) for i in range(j) if touch(columns[i], columns[j])), None)
-        if pair is None:
-            return columns
-        joined = {k: points[k][1] for index in pair for k in columns[index]}
-        columns = [c for index, c in enumerate(columns) if index not in pair] + [_spread(joined, height)]
-
-
-def _spread(wanted: Mapping[str, float], height: float) -> dict[str, float]:
-    """Positions at least `height` apart and inside [0, 1], as near to the wanted ones as that allows.
-
-    Example:
-        >>> _spread({"a": 0.5, "b": 0.5}, 0.2)
-        {'a': 0.6, 'b': 0.4}
-    """
-    order = sorted(wanted, key=lambda k: (-wanted[k], k))
-    blocks: list[tuple[float, int]] = []  # (mean of wanted + i * height, count): pool adjacent violators
-    for i, label in enumerate(order):
-        value, count = wanted[label] + i * height, 1
-        while blocks and blocks[-1][0] < value:
-            last, n = blocks.pop()
-            value, count = (last * n + value * count) / (n + count), n + count
-        blocks.append((value, count))
-    levels = [value for value, count in blocks for _ in range(count)]
-    at = [level - i * height for i, level in enumerate(levels)]
-    at = [min(p, 1 - height / 2 - i * height) for i, p in enumerate(at)]
-    at = [max(p, height / 2 + (len(at) - 1 - i) * height) for i, p in enumerate(at)]
-    return {label: round(p, 6) for label, p in zip(order, at, strict=True)}
-
-
 def time_to_target(
     name: str, table: pd.DataFrame, rows: pd.DataFrame, looks: Mapping[str, Look], where: str
 ) -> str | None:
@@ -374,8 +187,8 @@ def time_to_target(
     )
     if not rows["reached"].any():
         return None
-    with rc_context(_theme()):
-        figure = _canvas(4.6, 0.5 + 0.27 * len(rows))
+    with rc_context(theme()):
+        figure = canvas(4.6, 0.5 + 0.27 * len(rows))
         left = min(0.42, (0.6 * SIZE * rows["label"].map(short).str.len().max() + 10) / (4.6 * 72))
         bottom = 0.4 / (0.5 + 0.27 * len(rows))
         axes = figure.add_axes((left, bottom, 0.98 - left, 0.97 - bottom))
@@ -428,8 +241,8 @@ def staleness(name: str, label: str, histogram: pd.DataFrame, most: int, look: L
     bars = share.groupby(share.index // width * width).sum()
     mean = float((share * share.index).sum())
     p95 = int(share.index[np.searchsorted(share.cumsum().to_numpy(), 0.95 - 1e-12)])
-    with rc_context(_theme()):
-        figure = _canvas(2.6, 1.6)
+    with rc_context(theme()):
+        figure = canvas(2.6, 1.6)
         axes = figure.add_axes((0.17, 0.25, 0.8, 0.6))
         axes.bar(bars.index + (width - 1) / 2, bars, width=0.85 * width, color=look.light)
         axes.set_xlim(-0.6, max(most, 3) + 0.6)
@@ -464,9 +277,9 @@ def time_split(name: str, split: pd.DataFrame, where: str) -> str | None:
     picked = {label: _pick(shares[shares["label"] == label]) for label in labels}
     unit = 0.19
     rows = sum(len(p) for p in picked.values()) + 1.5 * len(labels)
-    with rc_context(_theme()):
+    with rc_context(theme()):
         tall = unit * rows + 0.45
-        figure = _canvas(4.6, tall)
+        figure = canvas(4.6, tall)
         axes = figure.add_axes((0.13, 0.4 / tall, 0.835, 1 - 0.42 / tall))
         y, said = 0.0, []
         for label in labels:

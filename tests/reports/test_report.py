@@ -89,7 +89,7 @@ def page(html: str) -> Page:
     return Page(html)
 
 
-@pytest.mark.parametrize("module", ["words", "style", "figures"])
+@pytest.mark.parametrize("module", ["words", "style", "drawing"])
 def test_doctests(module: str) -> None:
     assert doctest.testmod(importlib.import_module(f"reports.{module}")).failed == 0
 
