@@ -110,8 +110,8 @@ def within(table: pd.DataFrame, tolerance: float = 0.1) -> pd.DataFrame:
         tolerance: 0.1 for 10 %.
 
     Returns:
-        The rows with `off` (ratio - 1), `within` (1 - tolerance <= ratio <= 1 + tolerance), and `sure` (the ratio's whole interval lies on
-        that side; never so without an interval).
+        The rows with `off` (ratio - 1), `within` (1 - tolerance <= ratio <= 1 + tolerance), and `sure` (the whole
+        interval lies on that side; never so without an interval).
 
     Source: the definition.
 
