@@ -143,6 +143,10 @@ class AsyncDiLoCo(OuterOptimizer):
         share = float(speeds[rank] / speeds.max())
         return max(1, math.floor(self.period * share * (1 + 1e-6)))  # equal speeds may differ by rounding
 
+    def decides_by_values(self) -> str:
+        """With dylu the server answers with the number of steps to do."""
+        return "dylu takes the next period from a number in the server's answer" if self.dylu else ""
+
     def payload_nbytes(self, traffic: Traffic) -> int:
         """Every exchange moves one outer gradient up and one model down; with dylu each has one number more."""
         if self.dylu:

@@ -280,6 +280,13 @@ class Algorithm:
         """What the formulas may name beside the settings, such as the mean degree of a graph."""
         return {}
 
+    def decides_by_values(self) -> str:
+        """What these settings decide by the values that vectors hold, in words. A run without gradients has none.
+
+        Empty if they decide nothing: then time and bytes follow from sizes alone.
+        """
+        return ""
+
     def conserved(self) -> bool:
         """Whether exchanges conserve the sum of all replicas (the servers' included), gradients apart."""
         return False

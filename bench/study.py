@@ -11,8 +11,8 @@ A study is a TOML file::
     seconds = 5
 
     [[workload]]
-    name = "digits-mlp"          # its own settings stand here too; label, optimizer, budget, compute and target_loss
-                                 # may; "my_model.py:my_net" is one of your own
+    name = "digits-mlp"          # its own settings stand here too; label, optimizer, budget, compute, network and
+                                 # target_loss may; "my_model.py:my_net" is one of your own
 
     [[algorithm]]
     name = "easgd"               # its own settings stand here too; label, transports, workloads and tuning may
@@ -30,7 +30,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from algorithms.interface import Algorithm, Layer, Need
 from algorithms.optim import OptimizerSettings
@@ -39,10 +39,11 @@ from algorithms.registry import names as algorithm_names
 from bench.budget import Budget
 from bench.cluster import Compute, Network
 from bench.settings import StudyError, build, convert, nearest, plain, show
-from bench.workloads.registry import WorkloadSettings, settings_class
+from bench.workloads.registry import SIZES, WorkloadSettings, settings_class
 from bench.workloads.registry import known as workload_names
 
 Transport = Literal["mpi", "horovod", "simulated"]
+Gradients = Literal["auto", "batched", "single", "none"]
 
 # What each transport can do. Horovod has collectives only; point-to-point comes from mpi4py on the same ranks.
 CAN: dict[str, frozenset[Need]] = {
@@ -77,6 +78,7 @@ class StudyTable:
     budget: Budget = field(default_factory=lambda: Budget(seconds=10.0))
     network: Network = field(default_factory=Network)
     compute: Compute = field(default_factory=Compute)
+    gradients: Gradients = "auto"  # simulated: many in one call, one by one, or none: time and bytes only
     workload: tuple[dict[str, Any], ...]
     algorithm: tuple[dict[str, Any], ...]
 
@@ -113,7 +115,8 @@ class StudyTable:
 class WorkloadEntry:
     """One `[[workload]]`: the workload's settings, and what the study says about it.
 
-    `name` is the label that the study gave, else the registered name.
+    `name` is the label that the study gave, else the registered name. A budget, compute or network of its own stands
+    in place of the study's.
     """
 
     name: str
@@ -122,6 +125,8 @@ class WorkloadEntry:
     target_loss: float | None
     budget: Budget
     compute: Compute
+    network: Network
+    gradient_time: str = ""  # where compute.gradient_s comes from, if the workload's own settings can say one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +179,7 @@ class Cell:
     rate_Gbit_per_s: float | None
     timeout_s: float
     save: str
+    gradients: Gradients | Literal[""]  # "" if measured
 
     @property
     def algorithm(self) -> Algorithm:
@@ -196,6 +202,8 @@ class Cell:
             "rate": self.rate_Gbit_per_s,
             "run": [self.transport, self.workers, self.seed, self.device, self.bucket_nbytes, self.poll, self.save],
         }
+        if self.gradients not in ("", "auto"):  # came later, and "auto" decides by speed alone
+            resolved["gradients"] = self.gradients
         digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:8]
         return f"{self.entry.label}.{self.transport}.n{self.workers}.s{self.seed}.{self.workload.name}-{digest}"
 
@@ -226,11 +234,25 @@ class Study:
                                 continue
                             yield Cell(
                                 study=t.name, entry=entry, workload=workload, transport=transport, workers=workers,
-                                seed=seed, network=t.network, device=t.device,
+                                seed=seed, network=workload.network, device=t.device,
                                 bucket_nbytes=bucket_nbytes(t.bucket_MiB, transport), poll=t.poll,
                                 rate_Gbit_per_s=t.rate_Gbit_per_s if transport == "mpi" else None,
                                 timeout_s=t.timeout_s, save=t.save,
+                                gradients=t.gradients if transport == "simulated" else "",
                             )  # fmt: skip
+
+
+@runtime_checkable
+class KnowsItsTime(Protocol):
+    """A workload's settings that can say how long a gradient takes."""
+
+    def gradient_time(self, compute: Compute, *, given: bool) -> tuple[Compute, str]:
+        """The study's compute model with the time filled in unless `given` there, and where it comes from, in words.
+
+        Raises:
+            ValueError: nothing says how long it takes.
+        """
+        ...
 
 
 def bucket_nbytes(bucket: float | None, transport: str) -> int:
@@ -306,7 +328,10 @@ def resolve(
         if isinstance(raw.get(key), int):
             raw[key] = [raw[key]]
     table = build(StudyTable, raw, where)
-    workloads = tuple(_workload(entry, table, f"{where}: workload[{i}]") for i, entry in enumerate(table.workload))
+    compute = raw.get("compute", {})
+    workloads = tuple(
+        _workload(entry, table, compute, f"{where}: workload[{i}]") for i, entry in enumerate(table.workload)
+    )
     algorithms = tuple(
         _algorithm(entry, table, workloads, f"{where}: algorithm[{i}]") for i, entry in enumerate(table.algorithm)
     )
@@ -323,26 +348,39 @@ def resolve(
     return study
 
 
-def _workload(entry: dict[str, Any], table: StudyTable, where: str) -> WorkloadEntry:
+def _workload(entry: dict[str, Any], table: StudyTable, own: Mapping[str, Any], where: str) -> WorkloadEntry:
+    """Args:
+    own: the study's own [compute], as it was given.
+    """
     entry = dict(entry)
     given = entry.get("name")
     cls = settings_class(
         entry.pop("name")
         if isinstance(given, str) and ".py:" in given
-        else _name(entry, workload_names(), "workload", where)
+        else _name(entry, [*workload_names(), *SIZES], "workload", where)
     )
     label = _file_name(entry.pop("label", cls.title), f"{where}.label")
     optimizer = entry.pop("optimizer", None)
     target = entry.pop("target_loss", None)
     budget = entry.pop("budget", None)
-    compute = entry.pop("compute", None)
+    compute, network = entry.pop("compute", None), entry.pop("network", None)
+    settings = build(cls, entry, f"{where} ({cls.title})")
+    times = table.compute if compute is None else build(Compute, compute, f"{where}.compute")
+    source = ""
+    if isinstance(settings, KnowsItsTime):
+        try:
+            times, source = settings.gradient_time(times, given="gradient_s" in (own if compute is None else compute))
+        except ValueError as error:
+            raise StudyError(f"{where} ({cls.title}): {error}") from error
     return WorkloadEntry(
         name=label,
         optimizer=None if optimizer is None else build(OptimizerSettings, optimizer, f"{where}.optimizer"),
         target_loss=None if target is None else convert(target, float, f"{where}.target_loss"),
         budget=table.budget if budget is None else build(Budget, budget, f"{where}.budget"),
-        compute=table.compute if compute is None else build(Compute, compute, f"{where}.compute"),
-        settings=build(cls, entry, f"{where} ({cls.title})"),
+        compute=times,
+        network=table.network if network is None else build(Network, network, f"{where}.network"),
+        settings=settings,
+        gradient_time=source,
     )
 
 
@@ -411,13 +449,21 @@ def _check_cells(study: Study, where: str) -> None:
     cells = list(study.cells())
     if not cells:
         raise StudyError(f"{where}: no run is left (transports and workloads of the algorithms exclude each other)")
-    most = max(cell.ranks for cell in cells)
-    for i, link in enumerate(study.table.network.link):
-        if max(link.src, link.dst) >= most:
-            raise StudyError(
-                f"{where}.network.link[{i}]: no run has a rank {max(link.src, link.dst)} (ranks are 0..{most - 1}, "
-                "a server comes after the workers)"
-            )
+    for number, workload in enumerate(study.workloads):
+        most = max((cell.ranks for cell in cells if cell.workload is workload), default=0)
+        place = where if workload.network is study.table.network else f"{where}: workload[{number}]"
+        for i, link in enumerate(workload.network.link if most else ()):
+            if max(link.src, link.dst) >= most:
+                raise StudyError(
+                    f"{place}.network.link[{i}]: no run has a rank {max(link.src, link.dst)} (ranks are 0..{most - 1}, "
+                    "a server comes after the workers)"
+                )
+    measured = sorted({cell.transport for cell in cells} - {"simulated"})
+    if measured and study.table.gradients == "none":
+        raise StudyError(
+            f'{where}: gradients = "none" is for the simulator: got it with {", ".join(measured)} '
+            f"(add {' '.join(f'--without {name}' for name in measured)}, or leave gradients out)"
+        )
     for cell in cells:
         place = f"{where}: {cell.entry.label} on {cell.transport} with {cell.workers} workers"
         lacking = cell.algorithm.needs - CAN[cell.transport]
@@ -432,6 +478,7 @@ def _check_cells(study: Study, where: str) -> None:
             cell.algorithm.validate(cell.workers)
         except ValueError as error:
             raise StudyError(f"{place}: {error}") from error
+        _check_gradients(cell, place)
         if type(cell.algorithm).check_model is not Algorithm.check_model:
             try:
                 cell.algorithm.check_model(_layers(cell.workload.settings))
@@ -455,6 +502,20 @@ def _check_cells(study: Study, where: str) -> None:
         target = cell.workload.target_loss
         if target is not None and not math.isfinite(target):
             raise StudyError(f"{place}: target_loss must be a finite number: got {target}")
+
+
+def _check_gradients(cell: Cell, place: str) -> None:
+    """Refuse to compute what has no values, and to decide by values that are not computed."""
+    if cell.gradients != "none":
+        if getattr(cell.workload.settings, "cost_only", False):
+            raise StudyError(
+                f"{place}: {cell.workload.name} is a size without values, so no gradient of it can be computed "
+                '(set gradients = "none" and transports = ["simulated"])'
+            )
+    elif reason := cell.algorithm.decides_by_values():
+        raise StudyError(
+            f'{place}: {reason}, so it cannot run without gradients: got gradients = "none" (leave it out)'
+        )
 
 
 @functools.lru_cache(maxsize=16)

@@ -194,6 +194,16 @@ NAMES: dict[str, Entry] = {
 }
 
 
+SIZES: dict[str, tuple[str, str, str]] = {
+    "sized-model": (
+        "bench.workloads.sized_model",
+        "SizedModel",
+        "a model by its size alone, 1e9 to 671e9 parameters: time and bytes in the simulator, no gradients",
+    )
+}
+"""Workloads of which no gradient can be computed: name -> module, settings class, summary. Studies may name them."""
+
+
 def workloads() -> dict[str, str]:
     """Each built-in workload's name and its one-line summary, by name."""
     return {name: entry.summary for name, entry in sorted(NAMES.items())}
@@ -206,7 +216,7 @@ def _others() -> dict[str, EntryPoint]:
 
 
 def known() -> list[str]:
-    """All names that may stand in a study, apart from files."""
+    """The names of all that can be trained, apart from files."""
     return sorted([*NAMES, *_others()])
 
 
@@ -219,6 +229,9 @@ def settings_class(name: str) -> type[WorkloadSettings]:
     if name in NAMES:
         entry = NAMES[name]
         found = getattr(importlib.import_module(entry.module), entry.settings)
+    elif name in SIZES:
+        module, settings, _ = SIZES[name]
+        found = getattr(importlib.import_module(module), settings)
     elif name in _others():
         try:
             found = _others()[name].load()
@@ -228,7 +241,7 @@ def settings_class(name: str) -> type[WorkloadSettings]:
         found = _from_file(name)
     else:
         raise StudyError(
-            f"unknown workload {name!r}{nearest(name, known())}; one of your own is named FILE.py:FUNCTION"
+            f"unknown workload {name!r}{nearest(name, [*known(), *SIZES])}; one of your own is named FILE.py:FUNCTION"
         )
     if not hasattr(found, "build"):
         raise StudyError(

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.meanings import settings_table
 from bench.settings import StudyError, build, nearest, parse_set
-from bench.workloads.registry import NAMES, WorkloadSettings, known, settings_class
+from bench.workloads.registry import NAMES, SIZES, WorkloadSettings, known, settings_class
 
 WIDTH = 18  # of the column of names
 
@@ -32,6 +32,7 @@ def listing() -> str:
             f"held-out metric: {entry.metric}; target: {entry.target}",
         ]
         paragraphs.append("\n".join(f"{name if k == 0 else '':{WIDTH}s}{line}" for k, line in enumerate(lines)))
+    paragraphs += [f"{name:{WIDTH}s}{summary}" for name, (_, _, summary) in SIZES.items()]
     others = [name for name in known() if name not in NAMES]
     if others:
         paragraphs.append(f"{'others':{WIDTH}s}{', '.join(others)}")
@@ -42,7 +43,7 @@ def sheet(name: str) -> str:
     """One workload: what it is, its settings with defaults and meanings, its tuned optimiser."""
     cls = settings_class(name)
     module = inspect.getmodule(cls)
-    about = inspect.getdoc(module) if module is not None and cls.title in NAMES else inspect.getdoc(cls)
+    about = inspect.getdoc(module) if module is not None and cls.title in {*NAMES, *SIZES} else inspect.getdoc(cls)
     entry = NAMES.get(cls.title)
     lines = [about or "", ""]
     if entry is not None:
@@ -54,7 +55,7 @@ def sheet(name: str) -> str:
 
 
 def _defaults(cls: type[WorkloadSettings]) -> dict[str, Any]:
-    return cls().optimizer_table()
+    return dict(cls.default_optimizer) if cls.title in SIZES else cls().optimizer_table()
 
 
 def check(names: list[str], given: list[str]) -> int:
