@@ -431,7 +431,7 @@ def test_what_the_page_shows_is_taken(tmp_path: Path, monkeypatch: pytest.Monkey
     Path("times.txt").write_text("0.1\n0.2\n")
     tables = [tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)]
     built = [build(cls, table[key], key) for table in tables for key, cls in KEYS.items() if key in table]
-    assert len(built) == len(tables) == 6
+    assert len(built) == len(tables) == 8
     shown = {key for table in tables for part in table.values() for key in part}
     settable = {f.name for cls in KEYS.values() for f in dataclasses.fields(cls)}
     assert shown == settable - {"trace_sha256"}

@@ -8,6 +8,7 @@ from bench.cluster.collectives import ring_wire_nbytes
 from bench.cluster.compute import Absence, Compute, ComputeTimes, Pause, Stragglers
 from bench.cluster.fabric import Fabric
 from bench.cluster.file import Cluster, Measured
+from bench.cluster.handling import Handling, Limit
 from bench.cluster.network import HEADER_NBYTES, Link, Network
 from bench.cluster.presets import PRESETS, Wire
 from bench.cluster.schedule import Change, Outages, Schedule
@@ -21,6 +22,8 @@ __all__ = [
     "Compute",
     "ComputeTimes",
     "Fabric",
+    "Handling",
+    "Limit",
     "Link",
     "Measured",
     "Network",

@@ -101,6 +101,10 @@ class Compute:
         stragglers: slow by chance.
         pause: processors that stand still for a while.
         absent: workers that die and return.
+        step_s: a step's work beside its gradient: the optimiser, the mini-batch, records. Done before the gradient.
+        aside_s: by which a gradient takes longer in a thread beside the one that handles messages.
+        cold_s: by which a gradient takes longer after a message or an all-reduce: caches have been used for others.
+        cores_per_node: cores that the ranks of a node share; 0 = each rank has enough of its own.
     """
 
     gradient_s: float = DEFAULT_GRADIENT_S
@@ -116,6 +120,10 @@ class Compute:
     stragglers: Stragglers | None = field(default=None, metadata={"in_id": "if set"})
     pause: tuple[Pause, ...] = field(default=(), metadata={"in_id": "if set"})
     absent: tuple[Absence, ...] = field(default=(), metadata={"in_id": "if set"})
+    step_s: float = field(default=0.0, metadata={"in_id": "if set"})
+    aside_s: float = field(default=0.0, metadata={"in_id": "if set"})
+    cold_s: float = field(default=0.0, metadata={"in_id": "if set"})
+    cores_per_node: int = field(default=0, metadata={"in_id": "if set"})
 
     def __post_init__(self) -> None:
         if not (self.gradient_s >= 0 and math.isfinite(self.gradient_s)):
@@ -124,6 +132,13 @@ class Compute:
             raise ValueError(f'sigma must be finite and >= 0 and needs distribution = "lognormal": got {self.sigma}')
         if not 0 <= self.shift < 1 or (self.shift and self.distribution != "shifted-exponential"):
             raise ValueError(f'shift must lie in 0..1 and needs distribution = "shifted-exponential": got {self.shift}')
+        for name in ("step_s", "aside_s", "cold_s"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a finite time >= 0: got {getattr(self, name)}")
+        if self.cores_per_node < 0:
+            raise ValueError(f"cores_per_node must be >= 0 (0: each rank has its own): got {self.cores_per_node}")
+        if self.cores_per_node and (self.pause or self.absent):
+            raise ValueError("pause and absent are not modelled on shared cores: leave cores_per_node out, or them")
         for worker, factor in self.slow.items():
             # One spelling per worker ("1", not "01"): a name that no rank has would be ignored without a word.
             if not (worker.isascii() and worker.isdigit() and worker == str(int(worker))) or not 0 < factor < math.inf:

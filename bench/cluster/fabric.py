@@ -64,8 +64,9 @@ class Fabric:
                 before[0] if link.latency_s is None else link.latency_s,
                 before[1] if link.bandwidth_Gbit_per_s is None else link.bandwidth_Gbit_per_s,
             )
-        self._outer = network.outer.figures
-        self._inner = network.inner.figures if network.ranks_per_node > 1 else self._outer
+        inner = network.inner if network.ranks_per_node > 1 else network.outer
+        self._outer, self._inner = network.outer.figures, inner.figures
+        self._rounds = network.outer.collective_figures, inner.collective_figures
 
     @property
     def out(self) -> dict[int, float]:
@@ -100,6 +101,14 @@ class Fabric:
             special = self._special[src, dst]
             latency_s = latency_s if special[0] is None else special[0]
             gbit = gbit if special[1] is None else special[1]
+        return latency_s, gbit * 1e9 / 8
+
+    def round_wire(self, src: int, dst: int) -> tuple[float, float]:
+        """The same for a round of an all-reduce."""
+        if (src, dst) in self._special:
+            return self.wire(src, dst)
+        g = self.network.ranks_per_node
+        latency_s, gbit = self._rounds[src // g == dst // g]
         return latency_s, gbit * 1e9 / 8
 
     def allreduce_end_s(self, start_s: float, nbytes: int) -> float:
@@ -157,14 +166,16 @@ class Fabric:
         for node in nodes:
             for step in (step for half in steps(kind, len(node)) for step in half):
                 for a, b in step.pairs:
-                    byte_s = step.times / step.parts / self.wire(node[a], node[b])[1]
+                    byte_s = step.times / step.parts / self.round_wire(node[a], node[b])[1]
                     out[self.ranks + node[a]] += byte_s
                     into[self.ranks + node[b]] += byte_s
 
     def _inside(self, step: Step, nodes: list[range]) -> Rounds:
         """A step that all full nodes make at once."""
         full = [node for node in nodes if len(node) == len(nodes[0])]
-        wires = {self.wire(node[a], node[b]) for node in (full if self._special else full[:1]) for a, b in step.pairs}
+        wires = {
+            self.round_wire(node[a], node[b]) for node in (full if self._special else full[:1]) for a, b in step.pairs
+        }
         return Rounds(step.times, step.parts, tuple(sorted(wires)), between=False)
 
     def _between(self, step: Step, nodes: list[range], out: dict[int, float], into: dict[int, float]) -> Rounds:
@@ -173,7 +184,7 @@ class Fabric:
         for a, b in step.pairs:
             carriers = 1 if self.network.collective == "tree" or not self._special else len(nodes[0])
             pairs = list(zip(nodes[a][:carriers], nodes[b][:carriers], strict=False))
-            found = [self.wire(src, dst) for src, dst in pairs]
+            found = [self.round_wire(src, dst) for src, dst in pairs]
             wires.update(found)
             byte_s = sum(step.times / step.parts / bandwidth for _, bandwidth in found) / len(found)
             out[a] += byte_s

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cluster.compute import Compute
+from bench.cluster.handling import Limit
 from bench.cluster.network import Network
 from bench.settings import StudyError, build, nearest
 
@@ -21,6 +22,9 @@ HEADER = """\
 # [compute] can also be copied into a study file. Times in seconds; 1 Gbit/s is 1e9 bit per second. What each key means:
 # docs/networks.md; how it was measured: docs/calibration.md. All of it may be edited.
 """
+
+ONE_HOST = 1 << 20
+"""ranks_per_node of a cluster that was measured on one host: more than there will ever be ranks."""
 
 NOTES = {
     "measured": "where and with what",
@@ -92,17 +96,26 @@ class Cluster:
         bandwidth_Gbit_per_s: float | None = None,
         latency_s: float | None = None,
         ranks_per_node: int | None = None,
+        rate_Gbit_per_s: float | None = None,
     ) -> Network:
         """The network with another wire between nodes, or with other nodes; None leaves what was measured.
 
-        A wire that is given has its own speed for all-reduces too: what was measured of the old one's is left out. With
-        one rank a node nothing is inside a node.
+        Measured on one host, all ranks are on that one, until a wire between nodes is given: then each has a node of
+        its own, unless ranks_per_node says otherwise. A wire that is given has its own speed for all-reduces too: what
+        was measured of the old one's is left out. With one rank a node nothing is inside a node.
+
+        Args:
+            rate_Gbit_per_s: of the token bucket in front of each rank, as a study's key of that name.
         """
         settings: dict[str, Any] = {}
         if bandwidth_Gbit_per_s is not None:
-            settings |= {"bandwidth_Gbit_per_s": bandwidth_Gbit_per_s}
+            settings |= {"bandwidth_Gbit_per_s": bandwidth_Gbit_per_s, "collective_bandwidth_Gbit_per_s": None}
         if latency_s is not None:
-            settings |= {"latency_s": latency_s}
+            settings |= {"latency_s": latency_s, "collective_latency_s": None}
+        if settings and ranks_per_node is None and self.network.ranks_per_node >= ONE_HOST:
+            ranks_per_node = 1
+        if rate_Gbit_per_s is not None:
+            settings |= {"limit": Limit(rate_Gbit_per_s=rate_Gbit_per_s)}
         if ranks_per_node is not None:
             settings |= {"ranks_per_node": ranks_per_node}
             if ranks_per_node == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bench.cluster.collectives import Collective
+from bench.cluster.handling import Handling, Limit
 from bench.cluster.presets import Wire, check_speed, speed
 from bench.cluster.schedule import Change
 
@@ -46,6 +47,10 @@ class Network:
         inside: between ranks of one node; each has a queue out and a queue in for it.
         collective: how an all-reduce goes.
         change: when the bandwidth between nodes changes.
+        collective_latency_s, collective_bandwidth_Gbit_per_s: what a round of an all-reduce feels between nodes, where
+            that differs from what a message does.
+        handling: the receiving rank's own part in a message.
+        limit: a token bucket in front of each rank.
 
     Once made, `preset` and `between` are None and both figures are there: two spellings of one network are equal.
     """
@@ -60,9 +65,14 @@ class Network:
     inside: Wire | str | None = field(default=None, metadata={"in_id": "if set"})
     collective: Collective = field(default="ring", metadata={"in_id": "if set"})
     change: tuple[Change, ...] = field(default=(), metadata={"in_id": "if set"})
+    collective_latency_s: float | None = field(default=None, metadata={"in_id": "if set"})
+    collective_bandwidth_Gbit_per_s: float | None = field(default=None, metadata={"in_id": "if set"})
+    handling: Handling = field(default=Handling(), metadata={"in_id": "if set"})
+    limit: Limit | None = field(default=None, metadata={"in_id": "if set"})
 
     def __post_init__(self) -> None:
         check_speed(self.latency_s, self.bandwidth_Gbit_per_s)
+        check_speed(self.collective_latency_s, self.collective_bandwidth_Gbit_per_s, "collective_")
         latency_s, gbit = speed(self.preset, self.latency_s, self.bandwidth_Gbit_per_s)
         if self.between is not None:
             if latency_s is not None or gbit is not None:
@@ -101,7 +111,12 @@ class Network:
     @property
     def outer(self) -> Wire:
         """Between nodes."""
-        return Wire(latency_s=self.latency_s, bandwidth_Gbit_per_s=self.bandwidth_Gbit_per_s)
+        return Wire(
+            latency_s=self.latency_s,
+            bandwidth_Gbit_per_s=self.bandwidth_Gbit_per_s,
+            collective_latency_s=self.collective_latency_s,
+            collective_bandwidth_Gbit_per_s=self.collective_bandwidth_Gbit_per_s,
+        )
 
     def check(self, ranks: int) -> None:
         """Refuse links that no rank has.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 PRESETS: dict[str, tuple[float, float, str]] = {
     "100M": (100e-6, 0.1, "Fast Ethernet (IEEE 802.3u); TCP through a switch typically takes about 100 us"),
@@ -37,14 +37,20 @@ class Wire:
     """Latency and bandwidth: given, of a preset, or of a preset with one of them overridden.
 
     Afterwards `preset` is None and both numbers are there, so that two spellings of one wire are equal.
+
+    Attributes:
+        collective_latency_s, collective_bandwidth_Gbit_per_s: what a round of an all-reduce feels, where that differs.
     """
 
     preset: str | None = None
     latency_s: float | None = None
     bandwidth_Gbit_per_s: float | None = None
+    collective_latency_s: float | None = field(default=None, metadata={"in_id": "if set"})
+    collective_bandwidth_Gbit_per_s: float | None = field(default=None, metadata={"in_id": "if set"})
 
     def __post_init__(self) -> None:
         check_speed(self.latency_s, self.bandwidth_Gbit_per_s)
+        check_speed(self.collective_latency_s, self.collective_bandwidth_Gbit_per_s, "collective_")
         latency_s, gbit = speed(self.preset, self.latency_s, self.bandwidth_Gbit_per_s)
         if latency_s is None or gbit is None:
             raise ValueError(
@@ -60,6 +66,13 @@ class Wire:
         """(latency [s], bandwidth [Gbit/s])."""
         assert self.latency_s is not None and self.bandwidth_Gbit_per_s is not None, "resolved when it was made"
         return self.latency_s, self.bandwidth_Gbit_per_s
+
+    @property
+    def collective_figures(self) -> tuple[float, float]:
+        """(latency [s], bandwidth [Gbit/s]) of a round of an all-reduce."""
+        latency_s, gbit = self.figures
+        own_s, own_gbit = self.collective_latency_s, self.collective_bandwidth_Gbit_per_s
+        return latency_s if own_s is None else own_s, gbit if own_gbit is None else own_gbit
 
 
 def speed(preset: str | None, latency_s: float | None, gbit: float | None) -> tuple[float | None, float | None]:
@@ -81,13 +94,13 @@ def speed(preset: str | None, latency_s: float | None, gbit: float | None) -> tu
     )
 
 
-def check_speed(latency_s: float | None, gbit: float | None) -> None:
+def check_speed(latency_s: float | None, gbit: float | None, prefix: str = "") -> None:
     """Refuse what is no latency or no bandwidth.
 
     Raises:
         ValueError: it is not.
     """
     if latency_s is not None and not (latency_s >= 0 and math.isfinite(latency_s)):
-        raise ValueError(f"latency_s must be a finite time >= 0: got {latency_s}")
+        raise ValueError(f"{prefix}latency_s must be a finite time >= 0: got {latency_s}")
     if gbit is not None and not gbit > 0:
-        raise ValueError(f"bandwidth_Gbit_per_s must be > 0 (inf is allowed): got {gbit}")
+        raise ValueError(f"{prefix}bandwidth_Gbit_per_s must be > 0 (inf is allowed): got {gbit}")
