@@ -46,6 +46,7 @@ class AsyncDiLoCo(OuterOptimizer):
     evaluated_model: ClassVar[str] = "center"
     bytes_per_step: ClassVar[str] = "2 * M / period"  # with dylu more: slower workers exchange as often as fast ones
     state: ClassVar[str] = "2 * M + opt"
+    by_values: ClassVar[dict[str, str]] = {"dylu": "dylu takes the next period from a number in the server's answer"}
 
     period: int = 50  # H [steps] of the fastest worker, or of all without dylu
     variant: Literal["delayed-nesterov", "naive"] = "delayed-nesterov"  # naive: outer's own momentum, at each arrival
@@ -140,12 +141,7 @@ class AsyncDiLoCo(OuterOptimizer):
 
     def local_steps(self, speeds: Tensor, rank: int) -> int:
         """H_i; speeds [n] are 0 where they are not known yet."""
-        share = float(speeds[rank] / speeds.max())
-        return max(1, math.floor(self.period * share * (1 + 1e-6)))  # equal speeds may differ by rounding
-
-    def decides_by_values(self) -> str:
-        """With dylu the server answers with the number of steps to do."""
-        return "dylu takes the next period from a number in the server's answer" if self.dylu else ""
+        return max(1, math.floor(self.period * float(speeds[rank] / speeds.max()) * (1 + 1e-6)))  # speeds are rounded
 
     def payload_nbytes(self, traffic: Traffic) -> int:
         """Every exchange moves one outer gradient up and one model down; with dylu each has one number more."""

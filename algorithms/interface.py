@@ -238,6 +238,7 @@ class Algorithm:
     state: ClassVar[str] = ""  # what a worker keeps between steps [byte], the gradient not counted
     plain_sgd: ClassVar[bool] = False  # whether it brings its own momentum, so that the optimiser must be plain "sgd"
     sequential: ClassVar[bool] = True  # whether a single worker does what its optimiser does without any algorithm
+    by_values: ClassVar[dict[str, str]] = {}  # settings with which values decide about time or bytes -> how, in words
 
     optimizer: OptimizerSettings | None = None  # None: the study's or the workload's default
 
@@ -285,7 +286,7 @@ class Algorithm:
 
         Empty if they decide nothing: then time and bytes follow from sizes alone.
         """
-        return ""
+        return "; ".join(what for setting, what in self.by_values.items() if getattr(self, setting))
 
     def conserved(self) -> bool:
         """Whether exchanges conserve the sum of all replicas (the servers' included), gradients apart."""

@@ -28,7 +28,7 @@ import json
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -246,11 +246,11 @@ class Study:
 class KnowsItsTime(Protocol):
     """A workload's settings that can say how long a gradient takes."""
 
-    def gradient_time(self, compute: Compute, *, given: bool) -> tuple[Compute, str]:
-        """The study's compute model with the time filled in unless `given` there, and where it comes from, in words.
+    def gradient_time(self) -> tuple[float, str]:
+        """How long [s], and where that comes from, in words.
 
         Raises:
-            ValueError: nothing says how long it takes.
+            ValueError: the settings do not say.
         """
         ...
 
@@ -368,10 +368,14 @@ def _workload(entry: dict[str, Any], table: StudyTable, own: Mapping[str, Any], 
     times = table.compute if compute is None else build(Compute, compute, f"{where}.compute")
     source = ""
     if isinstance(settings, KnowsItsTime):
-        try:
-            times, source = settings.gradient_time(times, given="gradient_s" in (own if compute is None else compute))
-        except ValueError as error:
-            raise StudyError(f"{where} ({cls.title}): {error}") from error
+        if times.distribution == "trace" or "gradient_s" in (own if compute is None else compute):
+            source = "as [compute] says"
+        else:
+            try:
+                gradient_s, source = settings.gradient_time()
+            except ValueError as error:
+                raise StudyError(f"{where} ({cls.title}): {error}") from error
+            times = replace(times, gradient_s=gradient_s)
     return WorkloadEntry(
         name=label,
         optimizer=None if optimizer is None else build(OptimizerSettings, optimizer, f"{where}.optimizer"),

@@ -13,12 +13,11 @@ It runs in the simulator with `gradients = "none"`: the algorithms' vectors have
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NoReturn
 
 import torch
 
-from bench.cluster import Compute
 from bench.workloads.base import LayerSpan
 from bench.workloads.cost_only import CostOnly, Size
 
@@ -142,8 +141,8 @@ class SizedModel:
         """
         return float("nan") if self.sequence is None else 6.0 * self.met * self.sequence
 
-    def gradient_time(self, compute: Compute, *, given: bool) -> tuple[Compute, str]:
-        """The study's compute model with gradient_s [s], unless `given` there; and where it comes from, in words.
+    def gradient_time(self) -> tuple[float, str]:
+        """How long a gradient takes by these settings [s], and where that comes from, in words.
 
         Raises:
             ValueError: nothing says how long a gradient takes.
@@ -153,21 +152,19 @@ class SizedModel:
 
             >>> model = SizedModel(parameters=1e9, layers=24, sequence=1000, batch_size=512, accelerators=32,
             ...                    flops_per_s=400e12, mfu=0.4)
-            >>> model.gradient_time(Compute(), given=False)[0].gradient_s
+            >>> model.gradient_time()[0]
             0.6
         """
-        if given or compute.distribution == "trace":
-            return compute, "as [compute] says"
         if self.accelerators is not None and self.flops_per_s is not None and self.mfu is not None:
             rate = self.accelerators * self.flops_per_s * self.mfu
             words = (
                 f"6 x {self.met:g} parameters x {self.batch_size} x {self.sequence} tokens on {self.accelerators} "
                 f"accelerators of {self.flops_per_s:g} FLOP/s at {self.mfu:g} of the peak"
             )
-            return replace(compute, gradient_s=self.flops_per_sample * self.batch_size / rate), words
+            return self.flops_per_sample * self.batch_size / rate, words
         if self.preset is not None:
             known = PRESETS[self.preset]
-            return replace(compute, gradient_s=known.step_s), f"as published: {known.source}"
+            return known.step_s, f"as published: {known.source}"
         raise ValueError(
             "nothing says how long a gradient takes (give compute.gradient_s, or accelerators, flops_per_s, mfu and "
             "sequence)"
