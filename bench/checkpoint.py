@@ -40,7 +40,12 @@ def save(handle: RankHandle) -> dict[str, Tensor]:
     saved |= {f"collective/{label}": v for label, v in state.collectives.items()}
     for k, message in enumerate(handle.mailbox.messages()):
         saved[f"mail/{k:06d}/{message.src}/{message.tag}"] = message.data
-    return {name: v.detach().to("cpu", copy=True).contiguous() for name, v in saved.items()}
+    return {name: _copied(v.detach()) for name, v in saved.items()}
+
+
+def _copied(v: Tensor) -> Tensor:
+    # Vectors of a run without gradients have no values to bring to the host.
+    return v.clone() if v.is_meta else v.to("cpu", copy=True).contiguous()
 
 
 def restore(handle: RankHandle, saved: Mapping[str, Tensor]) -> None:

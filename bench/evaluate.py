@@ -66,12 +66,15 @@ def evaluate(
         save: "none" | "evaluated" | "replicas": which snapshots are kept as safetensors files.
 
     Returns:
-        The rows of the held-out table on process 0, None elsewhere.
+        The rows of the held-out table on process 0, None elsewhere; no rows if no gradients were computed.
     """
+    values = workload.device.type != "meta"  # without them there is no loss
+    _write_snapshots(handles, run_id, folder, keep=values and save == "replicas")
+    if not values:
+        write_rows(HELDOUT, [], folder / "heldout.parquet")
+        return []
     rows: dict[int, dict[str, Any]] = {}
     of_servers = evaluated_model.partition(":")[0] == "center"
-    for handle in handles:
-        _write_snapshots(handle, run_id, folder, keep=save == "replicas")
     numbers = sorted({s.number for handle in handles for s in handle.snapshots})
     local = [{s.number: s for s in handle.snapshots} for handle in handles]
     for number in numbers:
@@ -142,13 +145,15 @@ def _position(s: Snapshot) -> dict[str, Any]:
     return {"t_s": s.t_s, "step": s.step, "samples": s.samples, "nbytes": s.nbytes, "wire_nbytes": s.wire_nbytes}
 
 
-def _write_snapshots(handle: RankHandle, run_id: str, folder: Path, *, keep: bool) -> None:
+def _write_snapshots(handles: Sequence[RankHandle], run_id: str, folder: Path, *, keep: bool) -> None:
+    """One table for the ranks of this process, named after the first."""
     rows = [
         {"run_id": run_id, "rank": handle.rank, "snapshot": s.number, **_position(s), "copy_s": s.copy_s}
+        for handle in handles
         for s in handle.snapshots
     ]
-    write_rows(SNAPSHOTS, rows, folder / f"snapshots-r{handle.rank}.parquet")
-    if keep:
+    write_rows(SNAPSHOTS, rows, folder / f"snapshots-r{handles[0].rank}.parquet")
+    for handle in handles if keep else ():
         for s in handle.snapshots:
             _save(s.x, s.number, folder / "snapshots" / f"replica-{s.number:04d}-r{handle.rank}.safetensors")
 

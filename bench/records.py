@@ -5,12 +5,14 @@ This is a leaf: it imports nothing else of Paceline, so that every other part ca
 A results folder holds one folder per run::
 
     DIR/study.json                        the resolved study
-    DIR/runs/RUN_ID/events-r0-p0.parquet  what rank 0 did, part 0 (see EVENTS)
-    DIR/runs/RUN_ID/snapshots-r0.parquet  when each rank's parameters were copied (see SNAPSHOTS)
+    DIR/runs/RUN_ID/events-r0-p0.parquet  what the ranks of a process did, part 0 (see EVENTS)
+    DIR/runs/RUN_ID/snapshots-r0.parquet  when their parameters were copied (see SNAPSHOTS)
     DIR/runs/RUN_ID/heldout.parquet       held-out loss of the evaluated model (see HELDOUT)
     DIR/runs/RUN_ID/shares.parquet        which training data each worker had (see SHARES)
     DIR/runs/RUN_ID/run.parquet           one row: settings, provenance, verdict (see RUNS); written last
     DIR/runs/RUN_ID/snapshots/*.safetensors
+
+The number in a file's name is that of the process's first rank: under MPI its only one, in the simulator 0.
 
 A file appears under its name only when it is whole: it is written under a temporary name, synced and renamed. A run is
 complete when `run.parquet` exists. Nothing is ever unpickled.
@@ -192,6 +194,13 @@ RUNS = Table(
         Column("ranks", _i32, "", "workers + servers"),
         Column("seed", _i64, "", "study seed"),
         Column("simulated", _bool, "", "True if times are virtual"),
+        Column(
+            "gradients",
+            _str,
+            "",
+            'of a simulated run: auto | batched | single | none ("none": time and bytes only, no loss); "" if measured',
+            newer=True,
+        ),
         Column("status", _str, "", " | ".join(STATUSES)),
         Column("verdict", _str, "", "the sanity checks, each with its outcome; or the reason of a failure"),
         Column("error", _str, "", "last lines of the traceback of a crashed run"),

@@ -25,7 +25,7 @@ from bench.budget import Budget
 from bench.clock import WallClock
 from bench.evaluate import Group, OneProcess, evaluate
 from bench.events import Recorder
-from bench.kernel import Kernel
+from bench.kernel import Kernel, TaskFailed
 from bench.records import RUNS, SHARES, unknown_row, write_rows
 from bench.sanity import RankFacts, Verdict, judge
 from bench.settings import plain
@@ -34,6 +34,7 @@ from bench.study import Cell
 from bench.watchdog import Watchdog
 from bench.worker import RankHandle
 from bench.workloads.base import Workload, digest
+from bench.workloads.cost_only import CostOnly, NoValues, asked_for_a_value
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -78,7 +79,9 @@ def run_cell(cell: Cell, out: Path, *, world: MPI.Comm | None, progress: Progres
 
 
 def _simulated(cell: Cell, folder: Path, started: float, progress: Progress | None) -> Verdict | None:
-    workload = cell.workload.settings.build(torch.device("cpu"), cell.workers)
+    workload: Workload = cell.workload.settings.build(torch.device("cpu"), cell.workers)
+    if cell.gradients == "none":
+        workload = CostOnly(workload)
     simulation = Simulation(
         cell.algorithm,
         workload,
@@ -87,12 +90,21 @@ def _simulated(cell: Cell, folder: Path, started: float, progress: Progress | No
         optimizer=default_optimizer(cell, workload),
         network=cell.network,
         compute=cell.workload.compute,
+        gradients=cell.gradients or "auto",
         bucket_nbytes=cell.bucket_nbytes,
         run_id=cell.run_id,
         spill_to=folder,
         on_step=progress,
     )
-    simulation.run(cell.workload.budget)
+    try:
+        simulation.run(cell.workload.budget)
+    except TaskFailed as error:
+        if place := asked_for_a_value(error):
+            raise NoValues(
+                f"{cell.algorithm.name} asks for a value ({place}), and a run without gradients has none "
+                '(leave gradients = "none" out, or say so in its decides_by_values)'
+            ) from error
+        raise
     return finish(cell, workload, simulation.handles, OneProcess(), folder, Clocks(), started, "cpu", MODELLED, VIRTUAL)
 
 
@@ -275,7 +287,8 @@ def finish(
     ranks = sorted((f for part in gathered for f in part), key=lambda f: f.rank)
     itemsize = workload.dtype.itemsize
     curve = [(row["t_s"], row["heldout_loss"]) for row in heldout]
-    verdict = judge(cell.algorithm, ranks, handles[0].layers, itemsize, cell.seed, curve)
+    values = workload.device.type != "meta"
+    verdict = judge(cell.algorithm, ranks, handles[0].layers, itemsize, cell.seed, curve, values=values)
     target = workload.target_loss if cell.workload.target_loss is None else cell.workload.target_loss
     row = blank_row(cell) | {
         "workload": workload.name if cell.workload.name == cell.workload.settings.title else cell.workload.name,
@@ -294,14 +307,16 @@ def finish(
         "dropped_rows": sum(f.dropped for f in ranks),
         "mailbox_depth_max": max(f.mailbox_depth_max for f in ranks),
         "initial_hash": ranks[0].initial_hash,
-        "first_batch_hash": digest(*workload.batches(cell.seed, 0, cell.workers).next()),
+        "first_batch_hash": digest(*workload.batches(cell.seed, 0, cell.workers).next()) if values else "",
         "target_loss": target,
         "metric": workload.metric,
         "device": device,
         "clock_offset_s": clocks.offset_s,
         "clock_error_s": clocks.error_s,
         "energy_J": drawn.total_J,
-        "workload_facts": json.dumps(dict(workload.facts)),
+        "workload_facts": json.dumps(
+            {**workload.facts, **({"gradient time": said} if (said := cell.workload.gradient_time) else {})}
+        ),
         "settings": json.dumps(
             {
                 **plain(cell.algorithm),
@@ -350,6 +365,7 @@ def blank_row(cell: Cell) -> dict[str, Any]:
         "ranks": cell.ranks,
         "seed": cell.seed,
         "simulated": cell.transport == "simulated",
+        "gradients": cell.gradients,
         "budget_s": math.nan if budget.seconds is None else budget.seconds,
         "budget_steps": -1 if budget.steps is None else budget.steps,
         "evaluated_model": cell.algorithm.evaluated_model,
@@ -387,9 +403,9 @@ def _facts(handle: RankHandle) -> RankFacts:
         ended_s=handle.ended_s,
         drift=x.drift,
         exchanges=x.exchanges,
-        rms=float(x.data.double().square().mean().sqrt()) if x.data.numel() else 0.0,
+        rms=float(x.data.double().square().mean().sqrt()) if x.data.numel() and not x.data.is_meta else 0.0,
         counters={name: int(v) for name, v in handle.state.kept.items() if v.dtype == torch.int64 and v.dim() == 0},
-        total=float(x.data.double().sum()),
+        total=0.0 if x.data.is_meta else float(x.data.double().sum()),
     )
 
 

@@ -50,6 +50,8 @@ def judge(
     itemsize: int,
     seed: int,
     heldout: Sequence[tuple[float, float]],
+    *,
+    values: bool = True,
 ) -> Verdict:
     """All checks of one run.
 
@@ -57,11 +59,13 @@ def judge(
         layers, itemsize: of the model; see `Traffic`.
         seed: the study's.
         heldout: (time [s], held-out loss) of each snapshot.
+        values: whether gradients were computed; without them there is no loss, and nothing to compare or to sum.
     """
     workers = [r for r in ranks if not r.is_server]
     checks: list[tuple[str, bool, str]] = []
     hashes = {r.initial_hash for r in ranks}
-    checks.append(("equal initial parameters", len(hashes) == 1, f"{len(hashes)} different"))
+    if values:
+        checks.append(("equal initial parameters", len(hashes) == 1, f"{len(hashes)} different"))
     dropped = sum(r.dropped for r in ranks)
     checks.append(("no event row dropped", dropped == 0, f"{dropped} dropped"))
     if algorithm.lockstep:
@@ -94,7 +98,8 @@ def judge(
         return Verdict("failed", text, math.nan)
     if bad:
         return Verdict("diverged", f"{text}; finite loss: NO (first at {min(bad):.3f} s)", min(bad))
-    return Verdict("completed", f"{text}; finite loss: yes", math.nan)
+    end = "finite loss: yes" if values else "no gradients were computed: time and bytes only"
+    return Verdict("completed", f"{text}; {end}", math.nan)
 
 
 def conservation_tolerance(ranks: Sequence[RankFacts], vector_nbytes: int, itemsize: int) -> float:

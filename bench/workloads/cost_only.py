@@ -8,8 +8,10 @@ exceptions).
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -25,6 +27,17 @@ NOTE = "not computed: time and bytes only"
 
 class NoValues(RuntimeError):
     """A run without gradients asked for a value; the message is one line."""
+
+
+def asked_for_a_value(error: BaseException | None) -> str:
+    """Where the code that failed asked a meta tensor for a value: "FILE:LINE: its text"; empty if that is not why."""
+    while error is not None:
+        if isinstance(error, RuntimeError) and "meta tensor" in str(error):  # NotImplementedError is one, too
+            frames = traceback.extract_tb(error.__traceback__)
+            ours = [frame for frame in frames if "/torch/" not in frame.filename.replace("\\", "/")]
+            return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}: {ours[-1].line}" if ours else str(error)
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 class NoBatches:
