@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -64,7 +65,7 @@ def ranking(found: Mapping[str, Mapping[int, Reached]]) -> pd.DataFrame:
         >>> table[["label", "time_s", "ratio", "within_s"]].to_numpy().tolist()
         [['fast', 1.0, nan, nan], ['slow', 2.0, 2.0, nan], ['never', inf, inf, 9.0]]
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for label, by_seed in found.items():
         runs = list(by_seed.values())
         time_s, low_s, high_s = geometric_interval(runs)

@@ -86,8 +86,8 @@ def versus(a: Mapping[int, Reached], b: Mapping[int, Reached]) -> Ratio:
     Source: Student (1908) on the paired differences of the logarithms; see the module for the bounds.
 
     Example:
-        B takes twice as long with one seed and eight times with the other: four times in the middle. The logarithms to base 2
-        are 1 and 3, their standard error is 1, t(0.975, 1) = 12.706, and A is faster with 1/2 + atan(2) / pi.
+        B takes twice as long with one seed and eight times with the other: four times in the middle. The logarithms to
+        base 2 are 1 and 3, their standard error is 1, t(0.975, 1) = 12.706, and A is faster with 1/2 + atan(2) / pi.
 
         >>> a = {0: Reached(1.0, 1.0), 1: Reached(3.0, 3.0)}
         >>> b = {0: Reached(2.0, 2.0), 1: Reached(24.0, 24.0)}

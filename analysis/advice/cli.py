@@ -1,0 +1,410 @@
+"""From a question to its answer: which simulated runs are made, and what is asked of their tables.
+
+1. Learning: runs with gradients on the question's network, as long as each algorithm needs (`bench.until`).
+2. Pace: short runs without gradients at other bandwidths (`bench.pace`).
+3. The time to the target elsewhere is the product (`analysis.advice.prediction`); where the winner changes and an
+   asynchronous algorithm takes part, its learning is simulated there too.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.advice.answer import Answer, Row
+from analysis.advice.flips import Flip, flips, least, with_bounds
+from analysis.advice.prediction import Prediction
+from analysis.advice.ranking import cost, ranking, reached, sureness
+from analysis.advice.sure import Ratio, Reached, geometric_interval, grade, versus
+from analysis.targets import time_to_target
+from analysis.throughput import Gbit, rank_throughput
+from bench.lanes import Lanes, time_it
+from bench.launch import write_study
+from bench.pace import Pace
+from bench.question import Question
+from bench.records import HELDOUT, load
+from bench.until import Search, Seen, State
+
+GRID = [10.0 ** (k / 2) for k in range(-4, 7)]
+"""Bandwidths between nodes at which the algorithms are compared, and between which flips are searched [Gbit/s]."""
+
+FIRST_STEPS = 64
+"""Of the first budget, by the pace of each algorithm; it is doubled from there."""
+
+SETTLED = 0.8
+"""The target counts as reached once a run has stayed there for the last fifth of its budget."""
+
+DEFAULT_MODEL_ERROR, LARGEST_MODEL_ERROR = 0.1, 0.9
+"""Of a predicted time: where the cluster file does not say how well its fits are, and the most that makes sense."""
+
+LOSS = 1.05
+"""An algorithm needs the bandwidth at which it takes this many times as long as with an infinite one."""
+
+CONFIRMED = 2
+"""Flips, the nearest ones, at which the learning of asynchronous algorithms is simulated too."""
+
+HERE = "learning"
+"""Folder of the runs on the question's own network."""
+
+TUNING, TUNING_SEED = "tuning", 1000
+"""Folder and seed (added to the largest) of the runs by which learning rates are chosen; they are not compared."""
+
+FACTOR, PATIENCE = 3.0, 4.0
+"""Between learning rates that are tried; and how long a try is waited for, against the best one of all."""
+
+Change = tuple[tuple[str, float], ...]
+"""What differs from the question's network and workers, as arguments of `Question.table`."""
+
+BW = "bandwidth_Gbit_per_s"
+
+
+@dataclass
+class Advising:
+    """One question, on its way to the answer.
+
+    Attributes:
+        out: results folder.
+        budget_s: real seconds that may be spent.
+        most_s: nobody is waited for longer than this [virtual s]; None: see `bench.until`.
+        price: of a rank for an hour.
+        model_error: relative error of a predicted time; None: from the cluster's residuals.
+        trials: learning rates that are tried for each algorithm; below 2 they are taken as they are.
+        say: told what goes on, in lines.
+    """
+
+    question: Question
+    lanes: Lanes
+    out: Path
+    budget_s: float
+    say: Callable[[str], None]
+    most_s: float | None = None
+    price: float | None = None
+    model_error: float | None = None
+    trials: int = 0
+    _paces: dict[tuple[str, Change], Pace] = field(default_factory=dict, init=False)
+    _steps: dict[str, int] = field(default_factory=dict, init=False)  # of each worker to the target
+    _notes: list[str] = field(default_factory=list, init=False)
+
+    def answer(self) -> Answer:
+        """Simulate, and say what was found."""
+        q = self.question
+        self._deadline = time.monotonic() + self.budget_s
+        self._lockstep = {name: q.cell(name).algorithm.lockstep for name in q.labels}
+        wire = q.cell(q.labels[0]).network.outer
+        self._base, self._latency_s = float(wire.bandwidth_Gbit_per_s or 0), float(wire.latency_s or 0)
+        self._target = float(q.raw["workload"][0]["target_loss"])
+        self.say(
+            f"{len(q.labels)} algorithms, {len(q.seeds)} seeds, {q.workers} workers; budgets are doubled from "
+            f"{FIRST_STEPS} steps until the held-out loss is {self._target:g}; at most {self.budget_s:g} s, "
+            f"{self.lanes.count} at once"
+        )
+        self._fetch([(name, {}) for name in q.labels])
+        if self.trials > 1:
+            self._tune()
+        states, found = self._learn(q.labels, self.out / HERE, {})
+        grid = sorted({*GRID, self._base})
+        prediction = self._prediction(found, grid)
+        changes = self._flips(prediction, found, grid)
+        rows = self._rows(states, found, prediction, grid)
+        there = [row for row in rows if math.isfinite(row.time_s)]
+        error = self._error()
+        missing = [name for name, state in states.items() if state == "stopped"]
+        if missing:
+            self._notes.append(
+                f"The {self.budget_s:g} s for computing were spent before all was done: runs are missing of "
+                f"{', '.join(missing)} (the same command goes on; or give more with --budget-s)."
+            )
+        return Answer(
+            workload=q.raw["workload"][0].get("label", q.raw["workload"][0]["name"]),
+            workers=q.workers,
+            target=self._target,
+            seeds=tuple(q.seeds),
+            bandwidth_Gbit_per_s=self._base,
+            latency_s=self._latency_s,
+            price=self.price,
+            rows=rows,
+            grade=_grade(there, error),
+            chance=sureness(ranking({row.label: found[row.label] for row in there})) if there else math.nan,
+            model_error=error,
+            flips=changes,
+            searched=(grid[0], grid[-1]),
+            curve={name: [(x, prediction.seconds(name, x)) for x in grid] for name in prediction.anchors},
+            anchored={name: sorted(at) for name, at in prediction.anchors.items() if not self._lockstep[name]},
+            worlds=self._worlds(prediction) if there else (),
+            left_out=q.left_out,
+            notes=self._notes,
+            out=str(self.out),
+        )
+
+    # -- learning ------------------------------------------------------------------------------------------------------
+
+    def _tune(self) -> None:
+        """Choose each algorithm's learning rate: up and down by `FACTOR` from what is given, as long as it gets better.
+
+        All have the same number of trials, with a seed that is not compared afterwards.
+        """
+        q, at_s = self.question, dict[tuple[str, int], float]()
+        step_s = {name: self._pace(name, {}).s_per_step(q.workers) for name in q.labels}
+        wanted = [(name, k) for k in (0, 1, -1)[: self.trials] for name in q.labels]
+        while wanted:
+            names = {f"{name} lr x {FACTOR**k:.3g}": (name, k) for name, k in wanted}
+            self.say(f"learning rates: {len(names)} tries")
+            search = self._search(
+                partial(_tried, q, names),
+                {text: step_s[name] for text, (name, _) in names.items()},
+                self.out / TUNING,
+            )
+            search.patience = PATIENCE
+            search.least_s = min(at_s.values(), default=math.inf)
+            search.go(list(names), [max(q.seeds) + TUNING_SEED])
+            at_s |= {names[text]: search.at_s.get((text, max(q.seeds) + TUNING_SEED), math.inf) for text in names}
+            wanted = following(at_s, self.trials)
+        for name in q.labels:
+            tried = {k: seconds for (of, k), seconds in at_s.items() if of == name}
+            best = min(tried, key=lambda k: (tried[k], abs(k)))
+            searched = f"lr x {FACTOR ** min(tried):.3g}..{FACTOR ** max(tried):.3g}"
+            self.say(f"{name}: lr x {FACTOR**best:.3g} of {searched}")
+            q.take(name, FACTOR**best, len(tried), searched)
+
+    def _search(
+        self, table: Callable[[str, int, float], Mapping[str, Any]], step_s: Mapping[str, float], out: Path
+    ) -> Search:
+        return Search(
+            table=table,
+            look=lambda run_id, seconds: _look(out, run_id, seconds),
+            first_s={name: _rounded(FIRST_STEPS * seconds) for name, seconds in step_s.items()},
+            out=out,
+            lanes=self.lanes,
+            deadline=self._deadline,
+            say=self.say,
+            most_s=self.most_s,
+        )
+
+    def _learn(
+        self, labels: Sequence[str], out: Path, network: Mapping[str, float]
+    ) -> tuple[dict[str, State], dict[str, dict[int, Reached]]]:
+        """How the search ended by label, and when each run was at the target."""
+        q = self.question
+        self._fetch([(name, network) for name in labels])
+        write_study(out, {**q.study(), "network": q.table(labels[0], change=network)["network"]})
+        search = self._search(
+            lambda name, seed, seconds: q.table(name, seed, seconds, network),
+            {name: self._pace(name, network).s_per_step(q.workers) for name in labels},
+            out,
+        )
+        states = search.go(labels, q.seeds)
+        runs, heldout = _tables(out)
+        return states, reached(heldout, runs[runs["label"].isin(labels) & runs["seed"].isin(q.seeds)])
+
+    def _prediction(self, found: Mapping[str, Mapping[int, Reached]], grid: Sequence[float]) -> Prediction:
+        there = {name: geometric_interval(list(runs.values()))[0] for name, runs in found.items()}
+        there = {name: seconds for name, seconds in there.items() if math.isfinite(seconds)}
+        self._steps = {name: self._steps_to_target(name) for name in there}
+        self._paces.clear()  # they were over other numbers of steps
+        self.say(f"how fast {len(there)} algorithms go at {len(grid)} bandwidths, without gradients")
+        self._fetch([(name, {BW: x}) for x in [*grid, math.inf] for name in there])
+        prediction = Prediction(pace=lambda name, x: self._pace(name, {BW: x}).s_per_sample)
+        for name, seconds in there.items():
+            prediction.anchor(name, self._base, seconds)
+        return prediction
+
+    def _flips(
+        self, prediction: Prediction, found: Mapping[str, Mapping[int, Reached]], grid: Sequence[float]
+    ) -> list[Flip]:
+        """Where the winner changes; where an asynchronous algorithm takes part, its learning is simulated there too."""
+        labels = list(prediction.anchors)
+        first = flips(prediction.seconds, labels, grid)
+        for flip in sorted(first, key=lambda flip: abs(math.log(flip.x / self._base)))[:CONFIRMED]:
+            for name in (flip.below, flip.above):
+                if not self._lockstep[name]:
+                    self._confirm(prediction, name, _rounded(flip.x))
+        bounded = []
+        for flip in flips(prediction.seconds, labels, grid):
+            ratio = versus(found[flip.below], found[flip.above])
+            low, high = ratio.low / ratio.middle, ratio.high / ratio.middle
+            bounded.append(with_bounds(flip, prediction.seconds, low, high, grid))
+        return bounded
+
+    def _confirm(self, prediction: Prediction, name: str, x: float) -> None:
+        self.say(f"{name} learns at {x:g} Gbit/s, where the winner would change, with the staleness that it has there")
+        states, found = self._learn([name], self.out / f"{HERE}-at-{x:g}-Gbit", {BW: x})
+        seconds = geometric_interval(list(found.get(name, {}).values()))[0]
+        if states[name] == "there" and math.isfinite(seconds):
+            prediction.anchor(name, x, seconds)
+        else:
+            self._notes.append(f"How {name} learns at {x:g} Gbit/s is not confirmed: {states[name]}.")
+
+    def _steps_to_target(self, name: str) -> int:
+        """Of each worker, in the middle over the seeds."""
+        runs, heldout = _tables(self.out / HERE)
+        samples = time_to_target(heldout, runs[runs["label"] == name])["samples_to_target"].median()
+        return max(1, round(float(samples) / self.question.workers / self.question.workload.batch_size))
+
+    # -- pace ----------------------------------------------------------------------------------------------------------
+
+    def _pace(self, name: str, change: Mapping[str, float]) -> Pace:
+        self._fetch([(name, change)])
+        return self._paces[name, _key(change)]
+
+    def _fetch(self, wanted: Sequence[tuple[str, Mapping[str, float]]]) -> None:
+        """Find out paces side by side."""
+        missing = {(name, _key(change)): change for name, change in wanted if (name, _key(change)) not in self._paces}
+        asked: list[tuple[Mapping[str, Any], int]] = []
+        keys = {}
+        for (name, key), change in missing.items():
+            table = self.question.table(name, change=change)
+            asked.append((table, self._steps.get(name, 0)))
+            keys[id(table)] = (name, key)
+        for (own, _), pace in self.lanes.work_off(time_it, asked):
+            self._paces[keys[id(own)]] = pace
+
+    # -- what is said --------------------------------------------------------------------------------------------------
+
+    def _rows(
+        self,
+        states: Mapping[str, State],
+        found: Mapping[str, Mapping[int, Reached]],
+        prediction: Prediction,
+        grid: Sequence[float],
+    ) -> list[Row]:
+        traffic = self._traffic()
+        rows = []
+        for row in ranking(found).to_dict("records"):
+            name = str(row["label"])
+            cell, sent = self.question.cell(name), traffic.get(name, {})
+            rows.append(
+                Row(
+                    label=name,
+                    algorithm=cell.algorithm.name,
+                    lockstep=cell.algorithm.lockstep,
+                    state=states[name],
+                    seeds=int(row["seeds"]),
+                    reached=int(row["reached"]),
+                    time_s=float(row["time_s"]),
+                    low_s=float(row["low_s"]),
+                    high_s=float(row["high_s"]),
+                    within_s=float(row["within_s"]),
+                    ratio=float(row["ratio"]),
+                    ratio_low=float(row["ratio_low"]),
+                    ratio_high=float(row["ratio_high"]),
+                    chance=float(row["chance_winner_faster"]),
+                    sent_nbytes=sent.get("sent", math.nan),
+                    goodput_Gbit_per_s=sent.get("goodput", math.nan),
+                    peak_Gbit_per_s=sent.get("peak", math.nan),
+                    needs_Gbit_per_s=self._needs(name, grid) if name in prediction.anchors else math.nan,
+                    ranks=cell.ranks,
+                    cost=math.nan if self.price is None else cost(float(row["time_s"]), cell.ranks, self.price),
+                )
+            )
+        return rows
+
+    def _traffic(self) -> dict[str, dict[str, float]]:
+        """Label -> bytes to the target, payload of a rank, and peak of the busiest one."""
+        results = load(self.out / HERE)
+        found: dict[str, dict[str, float]] = {}
+        for name, runs in results.runs[results.runs["status"] == "completed"].groupby("label"):
+            times = time_to_target(results.heldout, runs)
+            events = results.events[results.events["run_id"] == runs["run_id"].iloc[0]]
+            peaks = rank_throughput(runs.iloc[:1], events)["peak_wire_Gbit_per_s"]
+            rate = float((runs["nbytes"] / runs["duration_s"] / runs["ranks"]).mean())
+            found[str(name)] = {
+                "sent": float(times["wire_nbytes_to_target"].mean()),
+                "goodput": Gbit(rate),
+                "peak": float(peaks.max()) if len(peaks) else 0.0,
+            }
+        return found
+
+    def _needs(self, name: str, grid: Sequence[float]) -> float:
+        ideal = self._pace(name, {BW: math.inf}).s_per_sample
+        return least(lambda x: self._pace(name, {BW: x}).s_per_sample <= LOSS * ideal, list(grid))
+
+    def _worlds(self, prediction: Prediction) -> list[tuple[str, str, float, float]]:
+        """Who is first where one thing is different, with what they have to do here."""
+        worlds: list[tuple[str, dict[str, float]]] = []
+        if self._latency_s:
+            worlds.append(("Latency ten times as long", {"latency_s": 10 * self._latency_s}))
+        if self.question.workers > 1:
+            worlds += [("One worker half as fast", {"slow": 2.0}), ("One worker ten times slower", {"slow": 10.0})]
+        labels = list(prediction.anchors)
+        self._fetch([(name, change) for _, change in worlds for name in labels])
+        now = min(labels, key=lambda name: prediction.seconds(name, self._base))
+        found = []
+        for what, change in worlds:
+            seconds = {k: prediction.samples(k, self._base) * self._pace(k, change).s_per_sample for k in labels}
+            first = min(labels, key=lambda name: seconds[name])
+            found.append((what, first, seconds[first], seconds[now]))
+        return found
+
+    def _error(self) -> float:
+        if self.model_error is not None:
+            return self.model_error
+        known = [value for value in self.question.cluster.residuals.values() if math.isfinite(value)]
+        return min(max(known, default=DEFAULT_MODEL_ERROR), LARGEST_MODEL_ERROR)
+
+
+def _grade(there: Sequence[Row], error: float) -> str:
+    if len(there) < 2:
+        return "alone" if there else "none reached"
+    second = there[1]
+    return grade(Ratio(second.seeds, second.ratio, second.ratio_low, second.ratio_high, second.chance), error)
+
+
+def _tried(q: Question, names: Mapping[str, tuple[str, int]], text: str, seed: int, seconds: float) -> dict[str, Any]:
+    name, k = names[text]
+    return q.table(name, seed, seconds, {"rate": FACTOR**k})
+
+
+def following(at_s: Mapping[tuple[str, int], float], trials: int) -> list[tuple[str, int]]:
+    """What to try next: beyond an end of what was tried, where that end is the best.
+
+    Args:
+        at_s: (label, k) -> time to the target with the learning rate times FACTOR^k; infinite if not reached.
+        trials: most tries of a label.
+
+    Source: pattern search.
+
+    Example:
+        >>> following({("a", -1): 3.0, ("a", 0): 2.0, ("a", 1): 1.0, ("b", -1): 2.0, ("b", 0): 1.0, ("b", 1): 2.0}, 4)
+        [('a', 2)]
+    """
+    found = []
+    for name in dict.fromkeys(name for name, _ in at_s):
+        tried = {k: seconds for (of, k), seconds in at_s.items() if of == name}
+        best = min(tried, key=lambda k: (tried[k], abs(k)))
+        if len(tried) < trials and math.isfinite(tried[best]) and best in (min(tried), max(tried)):
+            found.append((name, best + (1 if best == max(tried) else -1)))
+    return found
+
+
+def _look(out: Path, run_id: str, seconds: float) -> tuple[Seen, float]:
+    """What a run has shown, and when it was at the target [s]."""
+    runs, heldout = _tables(out, run_id)
+    if runs["status"].iloc[0] != "completed":
+        return "over", math.inf
+    at_s = float(time_to_target(heldout, runs)["target_latest_s"].iloc[0])
+    return ("there" if at_s <= SETTLED * seconds else "not yet"), at_s
+
+
+def _tables(out: Path, run_id: str = "*") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of RUNS and HELDOUT of a folder's runs, without their events."""
+    folders = [path.parent for path in sorted((out / "runs").glob(f"{run_id}/run.parquet"))]
+    runs = pd.concat([pd.read_parquet(folder / "run.parquet") for folder in folders], ignore_index=True)
+    files = [folder / "heldout.parquet" for folder in folders if (folder / "heldout.parquet").exists()]
+    empty = HELDOUT.schema.empty_table().to_pandas()
+    return runs, pd.concat([pd.read_parquet(file) for file in files], ignore_index=True) if files else empty
+
+
+def _key(change: Mapping[str, float]) -> Change:
+    return tuple(sorted(change.items()))
+
+
+def _rounded(x: float) -> float:
+    """To three digits, so that names and ids stay short."""
+    return float(f"{x:.3g}")
