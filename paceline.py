@@ -10,7 +10,7 @@ COMMANDS = {
     "run": ("bench.cli", "main_run", "run a study: every algorithm on the same model, data and seeds"),
     "report": ("reports.cli", "main", "results folders -> one self-contained HTML comparison"),
     "predict": ("bench.predict_cli", "main", "a study in the simulator, on a calibrated network, at any size"),
-    "advise": ("reports.advise.cli", "main", "which algorithm on a calibrated cluster, how sure, and what would change it"),
+    "advise": ("reports.advise.cli", "main", "which algorithm is best on a calibrated cluster, and how sure that is"),
     "algorithms": ("bench.cli", "main_algorithms", "list the algorithms and their settings"),
     "workloads": ("bench.cli", "main_workloads", "list the workloads and their settings"),
     "probe": ("analysis.probes.cli", "main", "curvature, landscape and gradient noise of the models a study kept"),
