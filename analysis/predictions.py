@@ -41,7 +41,7 @@ def pairs(runs: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
 
     A pair is comparable if study, workload, number of workers, algorithm and all their settings are the same and the
     prediction is one of the network that was measured: no "what if" (its study says so in its name), and where the
-    study limited its ranks' rate, on a network of that rate. The simulator's own network is taken for the measured one
+    study limited its ranks' rate, with that limit. The simulator's own network is taken for the measured one
     if nothing says otherwise: calibrate it, or the pair compares with a guess.
 
     Only completed runs count. Of a seed that was predicted twice on one network, with gradients and without, the run
@@ -140,7 +140,8 @@ def scaling(runs: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The rows of simulated transports with a result, with `of_study` (see `asked_study`), `latency_s` and
-        `bandwidth_Gbit_per_s` between nodes; NaN where the runs of a row do not agree on them.
+        `bandwidth_Gbit_per_s` between nodes (inside, if all workers are on one; at most the limit of a rank); NaN where
+        the runs of a row do not agree on them.
 
     Source: the network that `bench.records.RUNS` keeps of each simulated run.
 
@@ -152,9 +153,8 @@ def scaling(runs: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
         10.0
     """
     keys = ["study", "workload", "workers", "transport", "label"]
-    wires = pd.DataFrame(
-        [_wire(text) for text in runs["network"]], columns=["latency_s", "bandwidth_Gbit_per_s"], index=runs.index
-    )
+    joined = [_wire(text, workers) for text, workers in zip(runs["network"], runs["workers"], strict=True)]
+    wires = pd.DataFrame(joined, columns=["latency_s", "bandwidth_Gbit_per_s"], index=runs.index)
     wires = pd.concat([runs[keys], wires], axis=1)
     wires = wires.groupby(keys, as_index=False).agg(_agreed)
     found = summary[summary["simulated"].astype(bool) & (summary["seeds"] > 0)].merge(wires, on=keys)
@@ -206,20 +206,29 @@ def _why_not(measured: pd.DataFrame, predicted: pd.DataFrame, rate: float) -> st
     ):
         if set(measured[column]) != set(predicted[column]):
             return what
-    _, bandwidth = _wire(predicted["network"].iloc[0])
-    if not (math.isnan(rate) or math.isclose(rate, bandwidth, rel_tol=1e-9)):
-        return f"each rank was limited to {rate:g} Gbit/s, the predicted network has {bandwidth:g} Gbit/s"
+    network = _json(predicted["network"].iloc[0]).get("network", {})
+    limit = _number(network.get("limit") or {}, "rate_Gbit_per_s")
+    if not (math.isnan(rate) and math.isnan(limit)) and not math.isclose(rate, limit, rel_tol=1e-9):
+        was, will = ("not limited" if math.isnan(r) else f"limited to {r:g} Gbit/s" for r in (rate, limit))
+        return f"each rank was {was}, and is predicted {will}"
     return ""
 
 
-def _wire(text: str) -> tuple[float, float]:
-    """(latency [s], bandwidth [Gbit/s]) between nodes of a simulated run's network; NaN if not known."""
+def _wire(text: str, workers: int) -> tuple[float, float]:
+    """(latency [s], bandwidth [Gbit/s]) that joins the workers of a simulated run: between nodes, or inside the one on
+    which all are, or what each rank is limited to; NaN if not known."""
     network = _json(text).get("network", {})
-    return _number(network, "latency_s"), _number(network, "bandwidth_Gbit_per_s")
+    one_node = isinstance(network.get("inside"), dict) and workers <= _number(network, "ranks_per_node")
+    wire = network["inside"] if one_node else network
+    limit = _number(network.get("limit") or {}, "rate_Gbit_per_s")
+    return _number(wire, "latency_s"), float(np.fmin(_number(wire, "bandwidth_Gbit_per_s"), limit))
 
 
 def _json(text: str) -> Mapping[str, Any]:
-    found = json.loads(text) if text else {}
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
     return found if isinstance(found, dict) else {}
 
 

@@ -22,10 +22,12 @@ from bench.records import STATUSES, TABLES, Results
 from reports import figures, words
 from reports.conditions import conditions
 from reports.definitions import DEFINITIONS, NOTES
+from reports.predictions import predictions
 from reports.style import PARTS, Look, looks
 
 MEASURED = ("mpi", "horovod")
 BASELINE = "allreduce-sgd"
+SIMULATED_ANSWERS = 3  # of more, each has a line only
 
 
 def build(
@@ -56,6 +58,9 @@ def build(
         settings.append(
             _setting(f"s{number}", dict(zip(keys, key, strict=True)), rows, own, results, split, histogram, look_of)
         )
+    simulated = [s for s in settings if s["answer"]["transport"] and s["answer"]["simulated"]]
+    for one in settings:  # predictions for many sizes and networks would bury what was measured
+        one["brief"] = one in simulated and len(simulated) > SIMULATED_ANSWERS
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,  # names, settings and errors come from outside; HTML in them must come out as text
@@ -73,6 +78,7 @@ def build(
             counts=[(status, int(counts[status])) for status in STATUSES if status in counts],
             total=len(results.runs),
             settings=settings,
+            predicted=predictions(results.runs, table, summary, look_of),
             parts=PARTS,
             definitions=DEFINITIONS,
             notes=NOTES,

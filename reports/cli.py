@@ -13,7 +13,7 @@ def parser() -> argparse.ArgumentParser:
         prog="paceline report",
         description="Turn one or more results folders into one HTML file that opens from disk, without a network.",
     )
-    p.add_argument("directories", nargs="+", metavar="DIR", help="results folder written by `paceline run`")
+    p.add_argument("directories", nargs="+", metavar="DIR", help="folder written by `paceline run` or `predict`")
     p.add_argument("-o", "--output", default="report.html", metavar="FILE", help="default: %(default)s")
     return p
 
@@ -25,6 +25,7 @@ def main(argv: list[str]) -> int:
     if output.is_dir() or not output.parent.is_dir():
         why = "is a folder" if output.is_dir() else f"cannot be written: there is no folder {output.parent}"
         return _refuse(f"{output} {why} (give a file: -o report.html)")
+    args.directories = [folder for given in args.directories for folder in _with_parts(given)]
     twice = {d for d in args.directories if args.directories.count(d) > 1}
     if twice:
         return _refuse(f"the same folder is given twice: {sorted(twice)[0]}")
@@ -71,6 +72,14 @@ def main(argv: list[str]) -> int:
     write_atomic(output, html.encode())
     print(f"{output}: {len(results.runs)} runs, {len(html.encode()) / 1e6:.1f} MB")
     return 0
+
+
+def _with_parts(given: str) -> list[str]:
+    """A results folder and those below it: `paceline predict` makes one for each network that it is asked about."""
+    below = [str(runs.parent) for pattern in ("*/runs", "*/*/runs") for runs in sorted(Path(given).glob(pattern))]
+    own = Path(given, "runs").is_dir()
+    inside = [folder for folder in below if Path(folder, "study.json").is_file()]
+    return [given, *inside] if own or not inside else inside
 
 
 def _refuse(message: str) -> int:

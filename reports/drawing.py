@@ -118,9 +118,16 @@ def finish(axes: Axes) -> None:
 
 
 def labels_at_ends(
-    axes: Axes, ends: Mapping[str, tuple[float, float]], looks: Mapping[str, Look], log_x: bool
+    axes: Axes,
+    ends: Mapping[str, tuple[float, float]],
+    looks: Mapping[str, Look],
+    log_x: bool,
+    left_x: float | None = None,
 ) -> float:
     """Write each label to the right of its line's end, in columns that do not overlap.
+
+    Args:
+        left_x: where a logarithmic axis begins; None: a quarter of the first end.
 
     Returns:
         Where the longest line ends and the room for labels begins, as a fraction of the axes.
@@ -133,7 +140,7 @@ def labels_at_ends(
     widths = {k: (0.6 * size * len(short(k)) + 10) / wide for k in ends}
     room = max(1 - max(widths.values(), default=0), 0.3)
     if ends and log_x:
-        lowest = min(x for x, _ in ends.values()) / 4
+        lowest = min(x for x, _ in ends.values()) / 4 if left_x is None else left_x
         axes.set_xlim(lowest, lowest * math.exp(math.log(max(x for x, _ in ends.values()) / lowest) / room))
     elif ends:
         axes.set_xlim(0, max(x for x, _ in ends.values()) / room or 1)

@@ -95,7 +95,12 @@ def test_runs_without_a_result_do_not_count() -> None:
         (
             {"network": '{"rate_Gbit_per_s": 0.1}'},
             {},
-            "each rank was limited to 0.1 Gbit/s, the predicted network has 10 Gbit/s",
+            "each rank was limited to 0.1 Gbit/s, and is predicted not limited",
+        ),
+        (
+            {},
+            {"network": json.dumps({"network": {**WIRE, "limit": {"rate_Gbit_per_s": 0.1}}})},
+            "each rank was not limited, and is predicted limited to 0.1 Gbit/s",
         ),
     ],
 )
@@ -105,8 +110,8 @@ def test_what_is_not_comparable_says_why(measured: Any, predicted: Any, reason: 
     assert within(table).empty
 
 
-def test_a_limited_rate_is_met_by_a_network_of_that_rate() -> None:
-    network = json.dumps({"network": {**WIRE, "bandwidth_Gbit_per_s": 0.1}})
+def test_a_limited_rate_is_met_by_the_same_limit() -> None:
+    network = json.dumps({"network": {**WIRE, "limit": {"rate_Gbit_per_s": 0.1}}})
     (row,) = compared(
         run("m", "mpi", 50.0, network='{"rate_Gbit_per_s": 0.1}'), run("p", "simulated", 50.0, network=network)
     ).to_dict("records")
@@ -115,7 +120,7 @@ def test_a_limited_rate_is_met_by_a_network_of_that_rate() -> None:
 
 def test_two_rates_of_one_study_are_not_averaged() -> None:
     table = compared(
-        run("m", "mpi", 50.0, network='{"rate_Gbit_per_s": 10.0}'),
+        run("m", "mpi", 50.0),
         run("m1", "mpi", 5.0, network='{"rate_Gbit_per_s": 0.1}'),
         run("p", "simulated", 50.0),
     )
@@ -185,3 +190,19 @@ def test_a_summary_learns_its_wires_and_does_not_guess_where_runs_differ() -> No
     )
     (row,) = scaling(runs, _summary("demo@10G", "simulated")).to_dict("records")
     assert row["of_study"] == "demo" and row["bandwidth_Gbit_per_s"] == 10.0 and math.isnan(row["latency_s"])
+
+
+@pytest.mark.parametrize(
+    ("network", "wire"),
+    [
+        (WIRE, (1e-4, 10.0)),
+        (WIRE | {"ranks_per_node": 4, "inside": {"latency_s": 1e-6, "bandwidth_Gbit_per_s": 80.0}}, (1e-6, 80.0)),
+        (WIRE | {"ranks_per_node": 2, "inside": {"latency_s": 1e-6, "bandwidth_Gbit_per_s": 80.0}}, (1e-4, 10.0)),
+        (WIRE | {"limit": {"rate_Gbit_per_s": 0.1}}, (1e-4, 0.1)),
+        (WIRE | {"limit": None}, (1e-4, 10.0)),
+    ],
+)
+def test_the_wire_is_the_one_that_joins_the_workers(network: Any, wire: tuple[float, float]) -> None:
+    runs = pd.DataFrame([run("a", "simulated", 1.0, network=json.dumps({"network": network}))])
+    (row,) = scaling(runs, _summary("demo", "simulated")).to_dict("records")
+    assert (row["latency_s"], row["bandwidth_Gbit_per_s"]) == wire

@@ -240,6 +240,7 @@ def write_run(
                 workload_settings=json.dumps({"hidden": 32, "partition": {"by": "label", "classes": 3}}),
                 workload_facts=json.dumps({"data": "made up", "partition": "label, classes=3"}),
                 network=json.dumps({"latency_s": 1e-5, "bandwidth_Bps": 1.25e8} if transport == "simulated" else {}),
+                gradients="auto" if transport == "simulated" else "",
                 provenance=json.dumps({**PROVENANCE, "paths": PATHS[transport], "pids": {"0": 100 + seed}}),
                 started_utc="2026-11-20T10:00:00Z", tuning_trials=-1, tuning_searched="", energy_J=math.nan,
             )
