@@ -30,7 +30,7 @@ def wall_s(cell: Cell) -> float:
         mean_s = sum(times.next() for _ in range(64)) / 64
         assert budget.seconds is not None, "a budget has one of the two"
         steps = math.ceil(budget.seconds / max(mean_s, 1e-5))
-    return cell.workers * steps * worker_step_s(cell.workload.settings, getattr(cell, "gradients", "auto"))
+    return cell.workers * steps * worker_step_s(cell.workload.settings, cell.gradients or "auto")
 
 
 @functools.lru_cache(maxsize=32)

@@ -8,19 +8,21 @@ name, such as `demo@1Gbit`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.cluster import Network
-from bench.cluster.file import Cluster
+from bench.cluster.file import ONE_HOST, Cluster
 from bench.cluster.file import table as as_table
 from bench.cluster.presets import speed
 from bench.settings import StudyError
 from bench.study import BUCKET_MiB, Study, resolve
+from bench.workloads.registry import SIZES, settings_class
 from bench.workloads.registry import known as workload_names
-from bench.workloads.registry import settings_class
+
+T = TypeVar("T")
 
 
 def as_predicted(
@@ -37,10 +39,10 @@ def as_predicted(
 ) -> dict[str, Any]:
     """The table of the study that predicts another one, for `bench.study.resolve`.
 
-    It runs on the simulated transport alone. Its network is the calibrated one with the changes that are asked for; a
-    study that limits its ranks to rate_Gbit_per_s is predicted on a network of that bandwidth with one rank a node,
-    since each rank has a limit of its own. Each workload's compute times are the calibrated ones, whatever the study
-    says of them.
+    It runs on the simulated transport alone. Its network is the calibrated one with the changes that are asked for. If
+    the study limits its ranks to rate_Gbit_per_s, the same token bucket stands in front of each, unless another
+    bandwidth is asked for. Each workload's compute times are the calibrated ones and its network is that of all,
+    whatever the study says of them; a model that is only a size has no calibrated times and keeps its own.
 
     Args:
         raw: the study's table, as read from its file.
@@ -56,12 +58,16 @@ def as_predicted(
         StudyError: a workload was not calibrated, or the changes do not fit.
     """
     table = dict(raw)
-    cluster = _measured(cluster, table.pop("rate_Gbit_per_s", None))
+    rate_Gbit_per_s = table.pop("rate_Gbit_per_s", None)
+    measured = _built(lambda: cluster.network_with(rate_Gbit_per_s=rate_Gbit_per_s))
+    if preset is None and bandwidth_Gbit_per_s is None:
+        cluster = dataclasses.replace(cluster, network=measured)
     network = _changed(cluster, bandwidth_Gbit_per_s, latency_s, preset, ranks_per_node)
-    if network != cluster.network:
+    if network != measured:
         asked = _asked(bandwidth_Gbit_per_s, latency_s, preset, ranks_per_node)
         table["name"] = f"{raw.get('name', 'study')}@{asked}"
-    workloads = [_workload(entry, cluster, seconds) for entry in _listed(raw, "workload")]
+    compute = table.pop("compute", None)  # each workload has its own
+    workloads = [_workload(entry, compute, cluster, seconds) for entry in _listed(raw, "workload")]
     algorithms = [
         {key: value for key, value in entry.items() if key != "transports"} for entry in _listed(raw, "algorithm")
     ]
@@ -72,7 +78,6 @@ def as_predicted(
         "workload": workloads,
         "algorithm": algorithms,
     }
-    table.pop("compute", None)  # each workload has its own
     table.setdefault("bucket_MiB", BUCKET_MiB[cluster.measured.transport])  # as on the transport that was measured
     if gradients is not None:
         table["gradients"] = gradients
@@ -90,11 +95,17 @@ def _listed(raw: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     return [dict(entry) for entry in entries]
 
 
-def _workload(entry: dict[str, Any], cluster: Cluster, seconds: float | None) -> dict[str, Any]:
+def _workload(entry: dict[str, Any], compute: Any, cluster: Cluster, seconds: float | None) -> dict[str, Any]:
+    """A `[[workload]]` with the calibrated compute times; `compute` is what the study says of all its workloads."""
     name = entry.get("name")
-    if isinstance(name, str) and (".py:" in name or name in workload_names()):  # else `resolve` says what is wrong
-        label = entry.get("label", settings_class(name).title)
-        entry["compute"] = as_table(cluster.compute_of(str(label)))
+    if isinstance(name, str) and (".py:" in name or name in [*workload_names(), *SIZES]):  # else `resolve` complains
+        cls = settings_class(name)
+        label = str(entry.get("label", cls.title))
+        if label in cluster.compute or not getattr(cls, "cost_only", False):  # a model's size is nowhere calibrated
+            entry["compute"] = as_table(cluster.compute_of(label))
+        elif compute:
+            entry.setdefault("compute", compute)
+    entry.pop("network", None)
     if seconds is not None and "budget" in entry:
         entry["budget"] = _shortened(entry["budget"], seconds)
     return entry
@@ -106,29 +117,26 @@ def _shortened(budget: Any, seconds: float) -> Any:
     return {key: value for key, value in budget.items() if key != "steps"} | {"seconds": seconds}
 
 
-def _measured(cluster: Cluster, rate_Gbit_per_s: float | None) -> Cluster:
-    """The cluster that the study was measured on: each rank with a wire of its own if the study limits its rate."""
-    if rate_Gbit_per_s is None:
-        return cluster
-    limited = cluster.network_with(bandwidth_Gbit_per_s=rate_Gbit_per_s, ranks_per_node=1)
-    return dataclasses.replace(cluster, network=limited)
-
-
 def _changed(
     cluster: Cluster, gbit: float | None, latency_s: float | None, preset: str | None, ranks_per_node: int | None
 ) -> Network:
     """The cluster's network with the changes that are asked for."""
-    try:
-        latency_s, gbit = speed(preset, latency_s, gbit)
-    except ValueError as error:
-        raise StudyError(f"--preset: {error}") from error
-    if latency_s is gbit is None and cluster.network.ranks_per_node == 1 and (ranks_per_node or 1) > 1:
+    latency_s, gbit = _built(lambda: speed(preset, latency_s, gbit))
+    unjoined = cluster.network.ranks_per_node == 1 or cluster.network.ranks_per_node >= ONE_HOST
+    if latency_s is gbit is None and unjoined and (ranks_per_node or 1) > 1:
         raise StudyError(
-            f"--ranks-per-node: the cluster file has one wire, which {ranks_per_node} ranks of a node then share: say "
-            "what joins the nodes (--preset, or --bandwidth and --latency)"
+            f"network: the cluster file has one wire, which {ranks_per_node} ranks of a node then share: say what "
+            "joins the nodes (--preset, or --bandwidth and --latency)"
         )
+    return _built(
+        lambda: cluster.network_with(bandwidth_Gbit_per_s=gbit, latency_s=latency_s, ranks_per_node=ranks_per_node)
+    )
+
+
+def _built(make: Callable[[], T]) -> T:
+    """What `make` makes of the user's figures; a refusal is one line."""
     try:
-        return cluster.network_with(bandwidth_Gbit_per_s=gbit, latency_s=latency_s, ranks_per_node=ranks_per_node)
+        return make()
     except ValueError as error:
         raise StudyError(f"network: {error}") from error
 
@@ -183,9 +191,9 @@ def parts(tables: Sequence[Mapping[str, Any]], name: str) -> tuple[list[Part], l
             groups.setdefault(tuple(fit), []).append(workers)
         groups.pop((), None)
         # The largest group stands where a reader looks first.
-        for i, (fit, counts) in enumerate(sorted(groups.items(), key=lambda group: -len(group[0]) * len(group[1]))):
+        for i, (which, counts) in enumerate(sorted(groups.items(), key=lambda group: -len(group[0]) * len(group[1]))):
             inner = folder / "-".join(f"n{n}" for n in counts) if i else folder
-            own = {**table, "workers": counts, "algorithm": [table["algorithm"][j] for j in fit]}
+            own = {**table, "workers": counts, "algorithm": [table["algorithm"][j] for j in which]}
             found.append(Part(inner, resolve(own, where=str(table["name"]))))
     if not found:
         raise StudyError(next(iter(left_out), "no run is left to predict"))
