@@ -6,6 +6,7 @@ Axes: P parameters, B batch, C classes, n replicas.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from bench.workloads.precision import Precision
 from bench.workloads.prefetch import Prefetched
 from bench.workloads.problem import Problem, count_flops
 from bench.workloads.shares import TrainingSet
+from bench.workloads.vectorised import SMALL, Vectorised, evaluation_nbytes, largest_part
 
 
 def layers_of(names: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[LayerSpan]:
@@ -177,10 +179,8 @@ class ModuleWorkload:
             each = [self.gradient(x, batch, out) for x, batch, out in zip(xs, batches, outs, strict=True)]
             return outs, torch.stack(each)
 
-        stacked = [torch.stack(parts) for parts in zip(*batches, strict=True)]
-        with torch.enable_grad(), self._precision.products():
-            gradients, losses = torch.func.vmap(torch.func.grad_and_value(self._loss_at))(xs.detach(), *stacked)
-        return gradients.detach(), losses.detach()
+        with self._precision.products():
+            return self._vectorised(xs, batches)
 
     def _loss_at(self, x: Tensor, *batch: Tensor) -> Tensor:
         """The loss as a function of x [P] alone, for torch.func."""
@@ -193,8 +193,31 @@ class ModuleWorkload:
 
     @functools.cached_property
     def together(self) -> int:
-        """How many gradients to give one call of `gradients` at most; see `bench.workloads.vectorised`."""
-        return 64 if self.parameters * self.batch_size < 2_000_000 and self.device.type == "cpu" else 1
+        """How many gradients to give one call of `gradients` at most; 1 where one by one is faster.
+
+        On a CPU that is a matter of a gradient's operations; see `bench.workloads.vectorised` for where and why.
+        """
+        few = self.device.type != "cpu" or self.flops_per_sample * self.batch_size <= SMALL
+        return self._largest if few and not self._precision.scales else 1
+
+    @functools.cached_property
+    def _largest(self) -> int:
+        """How many gradients there is memory for at once."""
+        inputs, targets = (part[:1].expand(self.batch_size, *part.shape[1:]) for part in self._heldout)
+        draw, generator = self._problem.noise, torch.Generator().manual_seed(0)
+        noise = () if draw is None else draw(self.batch_size, generator)
+        x = torch.zeros(self.parameters, dtype=self.dtype, device=self.device)
+        batch = (inputs, targets, *(part.to(self.device) for part in noise))
+        try:
+            return largest_part(evaluation_nbytes(self._loss_at, x, *batch))
+        except RuntimeError as error:  # what torch.func raises for what it cannot do, and what means no memory for one
+            what = f"{self.name} cannot be evaluated for many replicas at once, so that simulating it is slow"
+            warnings.warn(f"{what}: {' '.join(str(error).split())[:200]}", stacklevel=3)
+            return 1
+
+    @functools.cached_property
+    def _vectorised(self) -> Vectorised:
+        return Vectorised(self._loss_at, self.gradient, self._largest)
 
     def heldout(self, x: Tensor) -> Heldout:
         """Mean loss and metric of x [P] on the fixed held-out set, in evaluation mode.
