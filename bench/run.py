@@ -25,7 +25,7 @@ from bench.budget import Budget
 from bench.clock import WallClock
 from bench.evaluate import Group, OneProcess, evaluate
 from bench.events import Recorder
-from bench.kernel import Kernel, TaskFailed
+from bench.kernel import Kernel
 from bench.records import RUNS, SHARES, unknown_row, write_rows
 from bench.sanity import RankFacts, Verdict, judge
 from bench.settings import plain
@@ -98,7 +98,7 @@ def _simulated(cell: Cell, folder: Path, started: float, progress: Progress | No
     )
     try:
         simulation.run(cell.workload.budget)
-    except TaskFailed as error:
+    except Exception as error:  # of a rank's task, or of what a message set off
         if place := asked_for_a_value(error):
             raise NoValues(
                 f"{cell.algorithm.name} asks for a value ({place}), and a run without gradients has none "
