@@ -17,22 +17,28 @@ class Handling:
     from when it last had something to do. So a message is noticed late, by at most about as long as was waited for it.
 
     Attributes:
-        message_s: processor time of taking one message and doing with it what is to be done; one after the other.
+        message_s, byte_s: processor time of taking one message, and each byte of it, and of doing with it what is to be
+            done; one after the other.
         look_s: what each nap takes longer than it should: the timer, waking up, and looking.
         nap_s: longest nap; 0 = messages are noticed at once.
     """
 
     message_s: float = 0.0
+    byte_s: float = 0.0
     look_s: float = 0.0
     nap_s: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("message_s", "look_s", "nap_s"):
+        for name in ("message_s", "byte_s", "look_s", "nap_s"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be a finite time >= 0: got {value}")
         if self.look_s and not self.nap_s:
             raise ValueError(f"look_s needs nap_s > 0, the longest nap: got look_s={self.look_s}")
+
+    def taking_s(self, nbytes: float) -> float:
+        """Processor time of taking a message of `nbytes` [s]."""
+        return self.message_s + nbytes * self.byte_s
 
     def noticed_s(self, idle_s: float, at_s: float) -> float:
         """When a rank that has had nothing to do since `idle_s` notices what comes at `at_s` [s].

@@ -1,0 +1,189 @@
+"""From measurements to the settings of the simulator.
+
+Source: Hockney, The communication challenge for MPP: Intel Paragon and Meiko CS-2 (Parallel Computing 1994): a message
+of b bytes takes latency + b / bandwidth; all-reduces as in `bench.cluster.collectives`. Least squares on relative
+errors, so that small messages count as much as large ones; no parameter below 0.
+
+Symbols: S = sizes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from bench.calibrate.measure import Measurements, StepTimes, trimmed_mean
+from bench.cluster import HEADER_NBYTES, Compute, Fabric, Handling, Network, Wire
+from bench.cluster.collectives import Collective
+from bench.cluster.file import ONE_HOST
+
+QUANTILES = 500
+"""Gradient times that are kept, evenly spaced in probability."""
+
+OWN_WEIGHT = 30.0
+"""Of the workloads' own sizes, against 1 of the others."""
+
+GOOD_ENOUGH = 0.01
+"""Residual up to which all-reduces need no speed of their own."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Line:
+    """time = base_s + byte_s b, and how far it is off: root mean square of the relative errors."""
+
+    base_s: float
+    byte_s: float
+    residual: float
+
+
+def line(
+    nbytes: Sequence[float],
+    times_s: Sequence[float],
+    *,
+    weights: Sequence[float] | None = None,
+    base: float = 1.0,
+    byte: float = 1.0,
+) -> Line:
+    """The line through measured times that has the least relative errors.
+
+    Args:
+        nbytes, times_s: [S].
+        weights: of the sizes [S]; None: all alike.
+        base, byte: what the two parameters are multiplied by: `base` base_s + `byte` byte_s b.
+
+    Example:
+        >>> found = line([0, 1000, 10000], [1e-3, 2e-3, 11e-3])
+        >>> round(found.base_s, 9), round(found.byte_s, 12), round(found.residual, 9)
+        (0.001, 1e-06, 0.0)
+    """
+    sizes, times = np.asarray(nbytes, dtype=np.float64), np.asarray(times_s, dtype=np.float64)
+    columns = np.stack([np.full_like(times, base), byte * sizes], axis=1) / times[:, None]
+    scale = columns.max(axis=0)
+    root = np.sqrt(np.ones_like(times) if weights is None else np.asarray(weights))
+    solution, _ = nnls(root[:, None] * columns / scale, root)
+    found = solution / scale
+    return Line(float(found[0]), float(found[1]), rms(columns @ found))
+
+
+def rms(ratios: Array) -> float:
+    """Root mean square of (ratio - 1)."""
+    return float(np.sqrt(np.mean((ratios - 1) ** 2)))
+
+
+def weights_of(nbytes: Sequence[int], found: Measurements) -> list[float]:
+    """How much each size counts: the workloads' own vectors are what will be sent, so no line may miss them."""
+    own = {4 * max(1, times.nbytes // 4) for times in found.steps.values()}
+    return [OWN_WEIGHT if size in own else 1.0 for size in nbytes]
+
+
+def medians(times_s: Mapping[int, Sequence[float]]) -> tuple[list[int], list[float]]:
+    """(sizes, median times)."""
+    known = {nbytes: float(np.median(times)) for nbytes, times in times_s.items() if len(times)}
+    return list(known), list(known.values())
+
+
+def messages(found: Measurements) -> tuple[Wire, Handling, dict[str, float]]:
+    """(what a message feels on its way, what it costs its receiver, residuals).
+
+    A rank that is asked for more than it can answer shows what limits it: the time between its answers. That grows as
+    message_s + byte_s b if it is the rank itself, and is the larger of message_s and b / bandwidth if it is the wire;
+    whichever fits better is believed. The rest of a single message's time is the wire's.
+    """
+    asked, trips_s = medians(found.trips)
+    trip = line([nbytes + HEADER_NBYTES for nbytes in asked], trips_s, weights=weights_of(asked, found))
+    sizes, answers_s = medians(found.answers)
+    own = line(sizes, answers_s, weights=weights_of(sizes, found))
+    wire_s = np.array([nbytes + HEADER_NBYTES for nbytes in sizes]) * trip.byte_s
+    limited = np.maximum(wire_s, min(answers_s))
+    is_wire = rms(limited / np.array(answers_s)) <= own.residual + 1e-9
+    least_s = min(answers_s) if min(answers_s) > 1.001 * wire_s[0] else 0.0
+    message_s, byte_s = (least_s, 0.0) if is_wire else (own.base_s, min(own.byte_s, trip.byte_s))
+    message_s = min(message_s, trip.base_s)
+    per_byte_s = trip.byte_s - byte_s
+    wire = Wire(
+        latency_s=trip.base_s - message_s,
+        bandwidth_Gbit_per_s=8e-9 / per_byte_s if per_byte_s > 1e-3 * trip.byte_s else math.inf,
+    )
+    handling = Handling(message_s=message_s, byte_s=byte_s, look_s=found.look_s, nap_s=found.nap_s)
+    residuals = {"messages": trip.residual, "answers": rms(limited / np.array(answers_s)) if is_wire else own.residual}
+    return wire, handling, residuals
+
+
+def reductions(found: Measurements, wire: Wire, ranks: int) -> tuple[Collective, Wire, float]:
+    """(the algorithm that fits best, the wire with its all-reduces' own speed if they have one, residual)."""
+    sizes, times_s = medians(found.reductions)
+    kinds: tuple[Collective, ...] = get_args(Collective)
+    tried = []
+    for kind in kinds:
+        network = _flat(wire, kind)
+        model = np.array([_allreduce_s(network, ranks, nbytes) for nbytes in sizes])
+        tried.append((rms(model / np.array(times_s)), kind, wire))
+    best = min(tried, key=lambda entry: entry[0])
+    if best[0] > GOOD_ENOUGH:
+        tried = []
+        for kind in kinds:
+            rounds = _allreduce_s(_flat(Wire(latency_s=1.0, bandwidth_Gbit_per_s=math.inf), kind), ranks, 1)
+            parts = _allreduce_s(_flat(Wire(latency_s=0.0, bandwidth_Gbit_per_s=8e-9), kind), ranks, 1)
+            fitted = line(sizes, times_s, weights=weights_of(sizes, found), base=rounds, byte=parts)
+            gbit = 8e-9 / fitted.byte_s if fitted.byte_s > 0 else math.inf
+            own = _with(wire, collective_latency_s=fitted.base_s, collective_bandwidth_Gbit_per_s=gbit)
+            tried.append((fitted.residual, kind, own))
+        best = min(tried, key=lambda entry: round(entry[0], 6))
+    return best[1], best[2], best[0]
+
+
+def _with(wire: Wire, **changes: Any) -> Wire:
+    latency_s, gbit = wire.figures
+    return Wire(latency_s=latency_s, bandwidth_Gbit_per_s=gbit, **changes)
+
+
+def _flat(wire: Wire, kind: Collective) -> Network:
+    latency_s, gbit = wire.figures
+    return Network(latency_s=latency_s, bandwidth_Gbit_per_s=gbit, collective=kind)
+
+
+def _allreduce_s(network: Network, ranks: int, nbytes: int) -> float:
+    return Fabric(network, workers=ranks, ranks=ranks).allreduce_end_s(0.0, nbytes)
+
+
+def network(found: Measurements, *, ranks: int, hosts: int) -> tuple[Network, dict[str, float]]:
+    """(the network, residuals by fit). On one host all ranks are on one node; of the wire between nodes nothing is
+    known then, and it is taken for the same."""
+    if ranks == 1:
+        return Network(), {}
+    wire, handling, residuals = messages(found)
+    kind, wire, residual = reductions(found, wire, ranks)
+    settings = {f: getattr(wire, f) for f in ("latency_s", "bandwidth_Gbit_per_s")}
+    own = {f: getattr(wire, f) for f in ("collective_latency_s", "collective_bandwidth_Gbit_per_s")}
+    inside = {"ranks_per_node": ONE_HOST, "inside": wire} if hosts == 1 else own
+    return (
+        Network(**settings, **inside, collective=kind, handling=handling),
+        residuals | {"all-reduces": residual},
+    )
+
+
+def compute(times: StepTimes, *, cores: int) -> Compute:
+    """A workload's compute times: quantiles of its gradients, and what a step costs beside them."""
+    gradients = np.asarray(times.together_s)
+    plain_s = trimmed_mean(times.plain_s)
+    shares = (np.arange(min(QUANTILES, len(gradients))) + 0.5) / min(QUANTILES, len(gradients))
+    return Compute(
+        distribution="trace",
+        times_s=tuple(float(f"{time_s:.6g}") for time_s in np.quantile(gradients, shares)),
+        step_s=_rounded(plain_s - trimmed_mean(times.together_s)),
+        aside_s=_rounded(trimmed_mean(times.beside_s) - plain_s) if times.beside_s else 0.0,
+        cold_s=_rounded(trimmed_mean(times.reducing_s) - plain_s) if times.reducing_s else 0.0,
+        cores_per_node=cores,
+    )
+
+
+def _rounded(seconds: float) -> float:
+    return float(f"{max(seconds, 0.0):.6g}")

@@ -1,0 +1,195 @@
+"""The plan: which programs run, how often, and what is taken from their rows.
+
+Everything is measured in rounds, so that a machine that gets slower meanwhile favours nothing.
+
+Symbols: N = ranks, S = sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.calibrate.machine import Machine, Row, Rows, Subject
+from bench.calibrate.programs import Reductions, Requests, Steps
+
+Times = NDArray[np.float64]
+
+TRIMMED = 0.05
+"""Share of the times at each end that a mean leaves out: other processes' turns."""
+
+AT_ONCE = 8
+"""Requests under way at once, to see how many a rank can answer."""
+
+LARGEST_NBYTES = 64 << 20
+SMALL = 8
+"""Sizes are this factor apart."""
+
+
+@dataclass
+class StepTimes:
+    """A workload's steps [s]: pooled over ranks and rounds."""
+
+    nbytes: int  # of its vector
+    alone_s: list[float] = field(default_factory=list)  # gradients of one rank, the others idle
+    together_s: list[float] = field(default_factory=list)  # gradients of as many ranks as there are cores for
+    crowded_s: list[float] = field(default_factory=list)  # gradients of all ranks
+    plain_s: list[float] = field(default_factory=list)  # whole steps of `together`
+    beside_s: list[float] = field(default_factory=list)  # whole steps with the gradient beside
+    reducing_s: list[float] = field(default_factory=list)  # steps with an all-reduce, without the all-reduce
+
+
+@dataclass
+class Measurements:
+    """What the programs found; sizes in bytes, times in seconds."""
+
+    steps: dict[str, StepTimes]
+    reductions: dict[int, list[float]] = field(default_factory=dict)
+    trips: dict[int, list[float]] = field(default_factory=dict)  # one way
+    answers: dict[int, list[float]] = field(default_factory=dict)  # between two answers of a busy rank
+    look_s: float = 0.0
+    nap_s: float = 0.0
+
+
+def measure(
+    machine: Machine,
+    subjects: Sequence[Subject],
+    *,
+    cores: int,
+    seconds: float = 0.5,
+    rounds: int = 3,
+    largest_nbytes: int = LARGEST_NBYTES,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Measurements:
+    """Run all programs.
+
+    Args:
+        cores: that the ranks have between them.
+        seconds: of each run of a program.
+        rounds: runs of each program.
+        largest_nbytes: of the vectors that are sent, beside the workloads' own.
+        tell: told what is going on.
+    """
+    found = Measurements({s.label: StepTimes(s.workload.parameters * s.workload.dtype.itemsize) for s in subjects})
+    found.look_s, found.nap_s = machine.naps()
+    lightest = min(subjects, key=lambda s: s.workload.parameters * s.workload.batch_size)
+    lengths = sizes([times.nbytes for times in found.steps.values()], largest_nbytes)
+    for k in range(rounds):
+        for subject in subjects:
+            tell(f"round {k + 1} of {rounds}: steps of {subject.label}")
+            _steps(machine, subject, found.steps[subject.label], min(machine.ranks, cores), seconds)
+        if machine.ranks > 1:
+            for length in lengths:
+                tell(f"round {k + 1} of {rounds}: {4 * length} bytes")
+                _messages(machine, lightest, found, length, seconds / 2)
+    return found
+
+
+def sizes(own_nbytes: Sequence[int], largest_nbytes: int) -> list[int]:
+    """Lengths of the vectors [float32] that are sent: from one number up, and those of the workloads.
+
+    Example:
+        >>> sizes([4000], 1 << 12)
+        [1, 16, 128, 1000, 1024]
+    """
+    grid = []
+    nbytes = largest_nbytes
+    while nbytes > 4 * SMALL:
+        grid.append(nbytes // 4)
+        nbytes //= SMALL
+    return sorted({1, *grid, *(max(1, own // 4) for own in own_nbytes)})
+
+
+def _steps(machine: Machine, subject: Subject, found: StepTimes, fitting: int, seconds: float) -> None:
+    together = machine.run(Steps(ranks=fitting), subject, seconds)
+    found.together_s += _pooled(together, gradients_s)
+    found.plain_s += _pooled(together, steps_s)
+    beside = machine.run(Steps(ranks=fitting, beside=True), subject, seconds)
+    found.beside_s += _pooled(beside, steps_s)
+    if machine.ranks > 1:
+        found.alone_s += _pooled(machine.run(Steps(ranks=1), subject, seconds / 2), gradients_s)
+        found.reducing_s += _pooled(machine.run(Reductions(), subject, seconds), without_reductions_s)
+    if machine.ranks > fitting:
+        found.crowded_s += _pooled(machine.run(Steps(ranks=machine.ranks), subject, seconds), gradients_s)
+
+
+def _messages(machine: Machine, subject: Subject, found: Measurements, length: int, seconds: float) -> None:
+    nbytes = 4 * length
+    rows = machine.run(Reductions(length=length), subject, seconds)
+    found.reductions.setdefault(nbytes, []).extend(reductions_s(rows))
+    rows = machine.run(Requests(peer=1, length=length), subject, seconds, spin=True)
+    found.trips.setdefault(nbytes, []).extend((round_trips_s(rows[0]) / 2).tolist())
+    rows = machine.run(Requests(peer=1, length=length, at_once=AT_ONCE), subject, seconds, spin=True)
+    found.answers.setdefault(nbytes, []).extend(answers_s(rows[0], AT_ONCE))
+
+
+def _pooled(rows: Rows, of: Callable[[Sequence[Row]], Times]) -> list[float]:
+    return [float(time_s) for rank in rows for time_s in of(rank)]
+
+
+def _of(rows: Sequence[Row], kind: str) -> tuple[Times, Times]:
+    """(beginnings, ends) of a kind of row, in order."""
+    found = [(row.t0_s, row.t1_s) for row in rows if row.kind == kind]
+    return np.array([t0 for t0, _ in found]), np.array([t1 for _, t1 in found])
+
+
+def gradients_s(rows: Sequence[Row]) -> Times:
+    """How long each gradient took."""
+    t0, t1 = _of(rows, "gradient")
+    return t1 - t0
+
+
+def steps_s(rows: Sequence[Row]) -> Times:
+    """From the end of each step to the end of the next."""
+    between: Times = np.diff(_of(rows, "apply")[1])
+    return between
+
+
+def without_reductions_s(rows: Sequence[Row]) -> Times:
+    """The same, without what passed from the end of a gradient to the end of its all-reduce."""
+    computed = _of(rows, "gradient")[1]
+    reduced = _of(rows, "allreduce")[1]
+    if not len(computed):
+        return computed
+    # A gradient may be reduced in several pieces; the last that ends counts.
+    pieces = len(reduced) // len(computed)
+    ends = reduced[: pieces * len(computed)].reshape(len(computed), pieces).max(axis=1)
+    waited: Times = np.maximum(ends - computed, 0.0)
+    return steps_s(rows) - waited[1:]
+
+
+def reductions_s(rows: Rows) -> list[float]:
+    """From when the last rank had joined each all-reduce to its end, mean over the ranks."""
+    begins, ends = zip(*(_of(rank, "allreduce") for rank in rows), strict=True)
+    count = min(map(len, begins))
+    last = np.max([b[:count] for b in begins], axis=0)
+    took: Times = np.mean([e[:count] for e in ends], axis=0) - last
+    return [float(time_s) for time_s in took]
+
+
+def round_trips_s(rows: Sequence[Row]) -> Times:
+    """From each request to its answer."""
+    asked, answered = np.sort(_of(rows, "send")[0]), _of(rows, "recv")[1]
+    return answered - asked[: len(answered)]
+
+
+def answers_s(rows: Sequence[Row], at_once: int) -> list[float]:
+    """Mean time between the answers to each lot of requests that were asked at once."""
+    answered = _of(rows, "recv")[1]
+    lots = answered[: len(answered) // at_once * at_once].reshape(-1, at_once)
+    return [float(lot[-1] - lot[0]) / (at_once - 1) for lot in lots]
+
+
+def trimmed_mean(times_s: Sequence[float]) -> float:
+    """Mean without the shortest and the longest times [s].
+
+    Example:
+        >>> trimmed_mean([1.0] * 19 + [99.0])
+        1.0
+    """
+    ordered = np.sort(np.asarray(times_s))
+    cut = round(TRIMMED * len(ordered))
+    return float(ordered[cut : len(ordered) - cut].mean())

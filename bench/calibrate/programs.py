@@ -1,0 +1,100 @@
+"""What is measured, written as algorithms, so that real and simulated ranks run the very same programs.
+
+Nothing here looks at a clock: a run's event rows say how long things took.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from algorithms.interface import Algorithm, Message, Need, Worker
+
+TAG = "calibrate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps(Algorithm):
+    """The first `ranks` workers take plain steps; the others do nothing.
+
+    Attributes:
+        beside: others might ask at any time, so gradients are computed beside the thread that handles messages.
+    """
+
+    name: ClassVar[str] = "calibrate-steps"
+    summary: ClassVar[str] = "steps without any exchange"
+    needs: ClassVar[frozenset[Need]] = frozenset({"point-to-point"})
+
+    ranks: int
+    beside: bool = False
+
+    async def worker(self, w: Worker) -> None:
+        """One worker."""
+        if w.rank >= self.ranks:
+            return
+        x, opt = w.replica(), w.optimizer(self.optimizer)
+        if self.beside:
+            w.serve(TAG, lambda message: message.data)
+        async for _ in w.steps():
+            x.apply_(await w.gradient(x), opt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reductions(Algorithm):
+    """Steps that each end with an all-reduce of `length` numbers; 0: of the gradient itself."""
+
+    name: ClassVar[str] = "calibrate-reductions"
+    summary: ClassVar[str] = "an all-reduce after each gradient"
+    needs: ClassVar[frozenset[Need]] = frozenset({"collectives"})
+    lockstep: ClassVar[bool] = True
+
+    length: int = 0
+
+    async def worker(self, w: Worker) -> None:
+        """One worker."""
+        x, opt = w.replica(), w.optimizer(self.optimizer)
+        vector = torch.zeros(self.length)
+        async for _ in w.steps():
+            if self.length:
+                x.apply_(await w.gradient(x), opt)
+                await w.allreduce_mean(vector, label=TAG)
+            else:
+                x.apply_(await w.mean_gradient(x), opt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requests(Algorithm):
+    """Worker 0 asks worker `peer`, `at_once` times, waits for all answers, and asks again.
+
+    What is asked is a vector of `length` numbers, and the answer is as long: the elastic difference to a vector that
+    the asked one keeps, which is what answering costs in an algorithm.
+    """
+
+    name: ClassVar[str] = "calibrate-requests"
+    summary: ClassVar[str] = "requests and their answers"
+    needs: ClassVar[frozenset[Need]] = frozenset({"point-to-point"})
+
+    peer: int
+    length: int
+    at_once: int = 1
+
+    async def worker(self, w: Worker) -> None:
+        """One worker."""
+        if w.rank == self.peer:
+            kept = torch.zeros(self.length)
+
+            def answer(message: Message) -> Tensor:
+                difference = 0.5 * (message.data - kept)
+                kept.add_(difference)
+                return difference
+
+            w.serve(TAG, answer)
+        if w.rank == 0:
+            asked = torch.ones(self.length)
+            async for _ in w.steps():
+                answers = [w.start(w.request(self.peer, TAG, asked)) for _ in range(self.at_once)]
+                for answered in answers:
+                    asked.copy_(await answered)

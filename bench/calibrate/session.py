@@ -1,0 +1,95 @@
+"""What each rank of a calibration runs: `python -m bench.calibrate.session STUDY -o FILE`, started by `paceline
+calibrate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.launch import MARK, cores
+
+if TYPE_CHECKING:
+    from bench.study import Study
+
+
+def main(argv: list[str]) -> int:
+    """Measure, on every rank; rank 0 writes and prints."""
+    parser = argparse.ArgumentParser(prog="python -m bench.calibrate.session")
+    parser.add_argument("study", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--transport", required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    arguments = parser.parse_args(argv)
+    from bench import study
+
+    calibrate(study.read(arguments.study), arguments.output, arguments.transport, arguments.seconds)
+    return 0
+
+
+def calibrate(study: Study, output: Path, transport: str, seconds: float) -> None:
+    """Measure on the ranks of this launch, fit, and on rank 0 write the file and print what was found."""
+    import torch
+
+    from algorithms.optim import OptimizerSettings
+    from bench.calibrate import fit
+    from bench.calibrate.machine import MPIMachine, Subject
+    from bench.calibrate.measure import measure
+    from bench.calibrate.show import report
+    from bench.cluster import Cluster, Measured, file
+    from bench.run import choose_device
+    from bench.study import bucket_nbytes
+    from bench.transports import mpi_world
+
+    world = mpi_world.everybody()
+    rank, ranks = world.Get_rank(), world.Get_size()
+    here, there = mpi_world.local_rank(world)
+    hosts = sum(first == 0 for first in world.allgather(here))
+    most = max(world.allgather(there))
+    device, _ = choose_device(study.table.device, world)
+    machine = MPIMachine(
+        transport,
+        world,
+        device=device,
+        poll=study.table.poll,
+        bucket_nbytes=bucket_nbytes(study.table.bucket_MiB, transport),
+        timeout_s=study.table.timeout_s,
+    )
+    subjects = [
+        Subject(entry.name, workload, entry.optimizer or OptimizerSettings(**workload.optimizer))
+        for entry in study.workloads
+        for workload in [entry.settings.build(device, ranks)]
+    ]
+
+    def tell(text: str) -> None:
+        if rank == 0:
+            sys.stdout.write(MARK + json.dumps(text) + "\n")
+            sys.stdout.flush()
+
+    found = measure(machine, subjects, cores=cores() * hosts, seconds=seconds, tell=tell)
+    if rank > 0:
+        return
+    network, residuals = fit.network(found, ranks=ranks, hosts=hosts)
+    cluster = Cluster(
+        network=network,
+        compute={label: fit.compute(times, cores=cores()) for label, times in found.steps.items()},
+        measured=Measured(
+            transport=transport,
+            ranks=ranks,
+            hosts=hosts,
+            ranks_per_node=most,
+            cores_per_node=cores(),
+            utc=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions={"torch": torch.__version__, "MPI": mpi_world.library()},
+        ),
+        residuals={name: round(residual, 4) for name, residual in residuals.items()},
+    )
+    file.write(cluster, output)
+    print(report(found, cluster, ranks), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

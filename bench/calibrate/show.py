@@ -1,0 +1,92 @@
+"""What was measured, beside what the fitted simulator says of it, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from bench.calibrate.fit import medians
+from bench.calibrate.measure import Measurements
+from bench.cluster import HEADER_NBYTES, Cluster, Fabric
+
+
+def report(found: Measurements, cluster: Cluster, ranks: int) -> str:
+    """The tables."""
+    parts = [_steps(found, cluster)]
+    if ranks > 1:
+        network = cluster.network
+        latency_s, gbit = (network.inner if network.ranks_per_node > 1 else network.outer).figures
+        handling = network.handling
+        fabric = Fabric(network, workers=ranks, ranks=ranks)
+
+        def trip_s(nbytes: int) -> float:
+            return latency_s + (nbytes + HEADER_NBYTES) * 8e-9 / gbit + handling.taking_s(nbytes)
+
+        parts += [
+            _sizes("one way between two ranks that do nothing else", found.trips, trip_s),
+            _sizes(
+                "between two answers of a rank with more requests than it can answer",
+                found.answers,
+                lambda nbytes: max(handling.taking_s(nbytes), (nbytes + HEADER_NBYTES) * 8e-9 / gbit),
+            ),
+            _sizes(
+                f"all-reduce of {ranks} ranks after a gradient, fitted as {network.collective}",
+                found.reductions,
+                lambda nbytes: fabric.allreduce_end_s(0.0, nbytes),
+            ),
+            "residuals (root mean square of model / measured - 1): "
+            + ", ".join(f"{name} {residual:.1%}" for name, residual in cluster.residuals.items()),
+        ]
+    return "\n\n".join(parts)
+
+
+def _steps(found: Measurements, cluster: Cluster) -> str:
+    titles = ("workload", "bytes", "alone", "together", "5 %", "95 %", "all ranks", "step_s", "aside_s", "cold_s")
+    lines: list[Sequence[str]] = [titles]
+    for label, times in found.steps.items():
+        compute = cluster.compute[label]
+        lines.append(
+            (
+                label,
+                str(times.nbytes),
+                *(_ms(times.alone_s, 0.5), _ms(times.together_s, 0.5)),
+                *(_ms(times.together_s, 0.05), _ms(times.together_s, 0.95)),
+                _ms(times.crowded_s, 0.5),
+                *(f"{1e3 * value:.3f}" for value in (compute.step_s, compute.aside_s, compute.cold_s)),
+            )
+        )
+    return "gradients and what a step costs beside them [ms]\n" + columns(lines)
+
+
+def _ms(times_s: Sequence[float], quantile: float) -> str:
+    return f"{1e3 * np.quantile(times_s, quantile):.3f}" if times_s else "-"
+
+
+def _sizes(title: str, times_s: Mapping[int, Sequence[float]], model: Callable[[int], float]) -> str:
+    lines = [("bytes", "us", "Gbit/s", "model", "error")]
+    for nbytes, time_s in zip(*medians(times_s), strict=True):
+        modelled_s = model(nbytes)
+        lines.append(
+            (
+                str(nbytes),
+                f"{1e6 * time_s:.1f}",
+                f"{8e-9 * nbytes / time_s:.3g}",
+                f"{1e6 * modelled_s:.1f}",
+                f"{modelled_s / time_s - 1:+.0%}",
+            )
+        )
+    return f"{title} (medians)\n{columns(lines)}"
+
+
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as text, the first column to the left."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  "
+        + "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
