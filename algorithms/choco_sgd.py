@@ -15,6 +15,7 @@ Differences from the paper: the optimiser may be any; its state stays local.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -23,8 +24,8 @@ import torch
 
 from algorithms.d2 import FixedGraph
 from algorithms.gossip import Gossip, average, messages
-from algorithms.interface import Traffic, Worker
-from algorithms.sparsify import INDEX_NBYTES, Compressor, CompressorName, compressor
+from algorithms.interface import Layer, Traffic, Worker
+from algorithms.sparsify import INDEX_NBYTES, MOST_PLACES, Compressor, CompressorName, compressor
 
 # The authors' tuning: ring of 9, logistic regression, 1 % of the values, or 4 bits. Without compression 1 is D-PSGD.
 TUNED = {"identity": 1.0, "top-k": 0.04, "random-k": 0.01, "low-bit": 0.34}
@@ -69,6 +70,14 @@ class ChocoSGD(Gossip):
             f"gamma {self.step} was tuned for {self.compressor} on a ring of 9 workers and 2000 parameters: elsewhere "
             "it may be slow or diverge (set gamma)"
         ]
+
+    def check_model(self, layers: Sequence[Layer]) -> None:
+        """The model must not be too large for the places of its values."""
+        if self.compressor in ("top-k", "random-k") and layers[-1].span.stop > MOST_PLACES:
+            raise ValueError(
+                f"places of values are int32, so {self.compressor} takes at most 2^31 parameters: got "
+                f"{layers[-1].span.stop} (compressor = 'low-bit')"
+            )
 
     def make_compressor(self) -> Compressor:
         """Q."""

@@ -49,6 +49,7 @@ CompressorName = Literal["identity", "top-k", "random-k", "low-bit"]
 DEFAULT_FRACTION = 0.01
 DEFAULT_BITS = 4
 INDEX_NBYTES = 4  # an int32
+MOST_PLACES = 1 << 31
 
 
 class Compressor(Protocol):
