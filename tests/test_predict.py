@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 
 import paceline
-from bench import launch
+from bench import launch, session
 from bench.cluster import Compute, Network
 from bench.cluster.file import Cluster, Measured, write
 from bench.predict import as_predicted, parts
 from bench.records import load
 from bench.settings import StudyError
-from bench.study import Study, resolve
+from bench.study import Study, read, resolve
 
 STUDY = """\
 name = "small"
@@ -232,6 +232,13 @@ def out(files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+@pytest.fixture(scope="module")
+def cheap(files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cheap")
+    assert predict(files, "-n", "4", "--seconds", "0.03", "--cost-only", "--out", str(folder)) == 0
+    return folder
+
+
 def tables(folder: Path) -> dict[str, pd.DataFrame]:
     """The tables without what tells of this machine and hour."""
     found = load(folder)
@@ -245,8 +252,8 @@ def test_a_cluster_that_says_what_the_study_says_gives_its_simulated_runs_bit_fo
 ) -> None:
     own = tmp_path / "own.toml"
     own.write_text(STUDY.replace("network = { latency_s = 1.0 }\n", ""))
-    options = ["--without", "mpi", "--without", "horovod", "--out", str(tmp_path / "run")]
-    assert paceline.main(["run", str(own), *options]) == 0
+    cells = list(read(own, without=("mpi", "horovod")).cells())
+    session.simulated(cells, tmp_path / "run", lambda **_: None)
     assert predict((own, files[1]), "--out", str(tmp_path / "predicted")) == 0
     expected, got = tables(tmp_path / "run"), tables(tmp_path / "predicted")
     assert len(expected["runs"]) == 3 and len(expected["events"]) > 100
@@ -262,26 +269,23 @@ def test_what_is_complete_is_not_predicted_again(files: tuple[Path, Path], out: 
     assert {path: path.stat().st_mtime_ns for path in out.glob("**/run.parquet")} == whole
 
 
-def test_a_report_takes_the_folder_with_all_networks(out: Path, tmp_path: Path) -> None:
-    html = tmp_path / "report.html"
-    assert paceline.main(["report", str(out), "-o", str(html)]) == 0
-    page = html.read_text()
-    assert "12 runs" in page and "Predicted at other sizes: quadratic, study small" in page
-    assert "Throughput against bandwidth, 4 workers" in page and "Predicted against measured" not in page
-
-
-def test_cost_only_predictions_have_the_same_time_and_bytes_and_no_loss(
-    files: tuple[Path, Path], out: Path, tmp_path: Path
-) -> None:
-    cheap = tmp_path / "cheap"
-    assert predict(files, "-n", "4", "--seconds", "0.03", "--cost-only", "--out", str(cheap)) == 0
+def test_cost_only_predictions_have_the_same_time_and_bytes_and_no_loss(cheap: Path, out: Path) -> None:
     found, full = load(cheap), load(out)
     assert set(found.runs["gradients"]) == {"none"} and found.heldout["heldout_loss"].notna().sum() == 0
     keys = ["label", "workload", "seed"]
     columns = [*keys, "samples", "nbytes", "wire_nbytes", "duration_s"]
     expected = full.runs[full.runs["workers"] == 4].sort_values(keys)[columns].to_numpy().tolist()
     assert found.runs.sort_values(keys)[columns].to_numpy().tolist() == expected
-    assert paceline.main(["report", str(cheap), "-o", str(tmp_path / "report.html")]) == 0
+
+
+def test_a_report_takes_the_folder_with_all_networks_and_runs_without_a_loss(
+    out: Path, cheap: Path, tmp_path: Path
+) -> None:
+    html = tmp_path / "report.html"
+    assert paceline.main(["report", str(out), str(cheap), "-o", str(html)]) == 0
+    page = html.read_text()
+    assert "15 runs" in page and "Predicted at other sizes: quadratic, study small" in page
+    assert "Throughput against bandwidth, 4 workers" in page and "Predicted against measured" not in page
 
 
 def test_a_dry_run_shows_all_parts_and_writes_nothing(
