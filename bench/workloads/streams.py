@@ -2,7 +2,9 @@
 
 A stream counts: mini-batch b is a function of (seed, rank, b) alone, so where it stands is one integer, and going there
 is exact. Small mini-batches are gathered many at a time and handed out as views: between two gradients nothing of a
-gather is in the caches, so that it costs little more for 20 mini-batches than for one. How many changes no result.
+gather is in the caches, so that it costs little more for 20 mini-batches than for one. How many changes no result. A
+simulation has thousands of streams in one process, so the more there are, the fewer each gathers, and each draws the
+order of its samples a piece at a time.
 
 Everything is on the host and in the data's own type; a device is somebody else's business.
 
@@ -23,34 +25,49 @@ from torch import Tensor
 from bench.workloads.base import seed_sequence, torch_generator
 from bench.workloads.problem import Augment, Noise
 
-# Gathered at once, if a mini-batch is smaller: by one stream, and by all streams of the process, since a simulation may
-# have thousands. Measured on mnist-mlp, whose mini-batches are 99 KiB, on a busy machine: with 256 KiB a step takes
-# 13 % longer than with a cached mini-batch, with 1 MiB 6 %, with 2 MiB 5 %; more gains nothing. What is left is reading
-# the data from memory.
+# Gathered at once, if a mini-batch is smaller: by one stream, and by all streams of the process, unless that leaves one
+# of them less than the least. Measured on mnist-mlp, whose mini-batches are 99 KiB, on a busy machine: with 256 KiB a
+# step takes 13 % longer than with a cached mini-batch, with 1 MiB 6 %, with 2 MiB 5 %; more gains nothing. What is left
+# is reading the data from memory. With hundreds of streams of digits-mlp, 16 samples or 4 KiB each, 8 mini-batches at
+# once cost as much each as 64 do; the first 256 of one stream, in memory never used before, cost 3.8 ms.
 AHEAD_NBYTES = 2 * 2**20
-AHEAD_TOGETHER_NBYTES = 256 * 2**20
+AHEAD_TOGETHER_NBYTES = 16 * 2**20
+AHEAD_LEAST_NBYTES = 32 * 2**10
 MOST_AHEAD = 256  # mini-batches
 
 # Indices drawn from one generator, seeds drawn from one sequence. Between the gradients of a small model, with nothing
 # of it in the caches, making a seed sequence takes a tenth of a millisecond: as long as such a gradient.
 BLOCK = 16384
 SEEDS = 256
+PIECE = 1024  # indices of a block drawn at once, at least
+COMPACT = 2**16  # samples whose numbers fit into 16 bits
 
 
 class _CountedBatches(ABC):
     """Mini-batch b is made of the indices [b B, (b + 1) B) of an endless sequence, which comes in blocks."""
 
     def __init__(
-        self, batch_size: int, sample_nbytes: int, *, seed: int, rank: int, augment: Augment | None, noise: Noise | None
+        self,
+        batch_size: int,
+        sample_nbytes: int,
+        *,
+        block_size: int,
+        piece_size: int,
+        seed: int,
+        rank: int,
+        augment: Augment | None,
+        noise: Noise | None,
     ) -> None:
         assert batch_size >= 1
+        self._block_size, self._piece_size = block_size, piece_size  # indices
         self._batch_size, self._seed, self._rank = batch_size, seed, rank
         self._augment, self._noise = augment, noise
         self._batch_nbytes = max(1, sample_nbytes * batch_size)
         _LIVING.add(self)
         self._drawn = 0  # mini-batches handed out
         self._ahead: list[tuple[Tensor, Tensor]] = []  # those gathered and not yet handed out, the next one last
-        self._block_number, self._block = -1, torch.empty(0, dtype=torch.int64)
+        self._piece_number, self._piece = (-1, -1), torch.empty(0)  # block and place in it
+        self._source: torch.Generator | None = None  # what the block's next piece comes from
         self._seeds: dict[str, tuple[int, list[int]]] = {}
 
     def next(self) -> tuple[Tensor, ...]:
@@ -78,7 +95,7 @@ class _CountedBatches(ABC):
         self._ahead = []
 
     def _gather_ahead(self) -> None:
-        nbytes = min(AHEAD_NBYTES, AHEAD_TOGETHER_NBYTES // len(_LIVING))
+        nbytes = min(AHEAD_NBYTES, max(AHEAD_LEAST_NBYTES, AHEAD_TOGETHER_NBYTES // len(_LIVING)))
         count = max(1, min(MOST_AHEAD, nbytes // self._batch_nbytes))
         lo = self._drawn * self._batch_size
         gathered = self._gather(self._indices(lo, lo + count * self._batch_size))
@@ -86,16 +103,27 @@ class _CountedBatches(ABC):
         self._ahead = list(zip(inputs, targets, strict=True))[::-1]
 
     def _indices(self, lo: int, hi: int) -> Tensor:
-        """Those [lo, hi) of the endless sequence."""
+        """Those [lo, hi) of the endless sequence, int32."""
         parts = []
         while lo < hi:
-            number, at = divmod(lo, self._block_size)
-            if number != self._block_number:
-                generator = torch_generator(self._seed, self._rank, f"batches/{number}")
-                self._block_number, self._block = number, self._draw_block(generator)
-            parts.append(self._block[at : at + hi - lo])
+            block, at = divmod(lo, self._block_size)
+            place, at = divmod(at, self._piece_size)
+            if (block, place) != self._piece_number:
+                self._go_to(block, place)
+            parts.append(self._piece[at : at + hi - lo].int())
             lo += len(parts[-1])
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _go_to(self, block: int, place: int) -> None:
+        """Draw a piece, and those of its block that come before it and were not drawn last."""
+        (last_block, last), source = self._piece_number, self._source
+        if source is None or block != last_block or place <= last:
+            source, last = torch_generator(self._seed, self._rank, f"batches/{block}"), -1
+        for number in range(last + 1, place + 1):
+            self._piece = self._draw(source, self._piece_size * number)
+        self._piece_number = block, place
+        complete = self._piece_size * (place + 1) >= self._block_size
+        self._source = None if complete else source
 
     def _generator(self, purpose: str, b: int) -> torch.Generator:
         """For mini-batch b alone."""
@@ -105,14 +133,11 @@ class _CountedBatches(ABC):
             self._seeds[purpose] = number, sequence.generate_state(SEEDS, np.uint64).tolist()
         return torch.Generator().manual_seed(self._seeds[purpose][1][at] & (2**63 - 1))
 
-    @property
     @abstractmethod
-    def _block_size(self) -> int:
-        """Indices in a block."""
+    def _draw(self, source: torch.Generator, at: int) -> Tensor:
+        """The piece that begins at index `at` of a block: `_piece_size` indices, or as many as are left of the block.
 
-    @abstractmethod
-    def _draw_block(self, generator: torch.Generator) -> Tensor:
-        """The indices of one block."""
+        The pieces come from the block's generator one after the other."""
 
     @abstractmethod
     def _gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,21 +175,21 @@ class SampleBatches(_CountedBatches):
         noise: Noise | None = None,
     ) -> None:
         assert len(inputs) == len(targets) and (share is None or len(share) > 0)
-        nbytes = sum(data[:1].numel() * data.element_size() for data in (inputs, targets))
-        super().__init__(batch_size, nbytes, seed=seed, rank=rank, augment=augment, noise=noise)
-        self._inputs, self._targets = inputs, targets
+        count = len(inputs) if share is None else len(share)
+        super().__init__(
+            batch_size, sum(data[:1].numel() * data.element_size() for data in (inputs, targets)),
+            block_size=-(-BLOCK // count) * count, piece_size=-(-PIECE // count) * count,
+            seed=seed, rank=rank, augment=augment, noise=noise,
+        )  # fmt: skip
+        self._inputs, self._targets, self._count = inputs, targets, count
         self._share = None if share is None else torch.from_numpy(share.astype(np.int32))
-        self._count = len(inputs) if share is None else len(share)
-        self._passes = -(-BLOCK // self._count)  # in a block
 
-    @property
-    def _block_size(self) -> int:
-        return self._passes * self._count
-
-    def _draw_block(self, generator: torch.Generator) -> Tensor:
-        # 32 bits will do, and thousands of simulated workers may each hold an order of the whole set.
-        orders = [torch.randperm(self._count, generator=generator, dtype=torch.int32) for _ in range(self._passes)]
-        return orders[0] if self._passes == 1 else torch.cat(orders)
+    def _draw(self, source: torch.Generator, at: int) -> Tensor:
+        passes = (min(self._piece_size, self._block_size - at)) // self._count
+        orders = [torch.randperm(self._count, generator=source, dtype=torch.int32) for _ in range(passes)]
+        piece = orders[0] if passes == 1 else torch.cat(orders)
+        # Thousands of simulated workers may each hold an order of the whole set.
+        return piece.to(torch.uint16) if self._count <= COMPACT else piece
 
     def _gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         if self._share is not None:
@@ -199,15 +224,14 @@ class WindowBatches(_CountedBatches):
         noise: Noise | None = None,
     ) -> None:
         assert len(text) > context >= 1
-        super().__init__(batch_size, 16 * context, seed=seed, rank=rank, augment=augment, noise=noise)
+        super().__init__(
+            batch_size, 16 * context, block_size=BLOCK, piece_size=PIECE,
+            seed=seed, rank=rank, augment=augment, noise=noise,
+        )  # fmt: skip
         self._windows = text.unfold(0, context + 1, 1)  # [n - T, T + 1], a view
 
-    @property
-    def _block_size(self) -> int:
-        return BLOCK
-
-    def _draw_block(self, generator: torch.Generator) -> Tensor:
-        return torch.randint(len(self._windows), (BLOCK,), generator=generator)
+    def _draw(self, source: torch.Generator, at: int) -> Tensor:
+        return torch.randint(len(self._windows), (self._piece_size,), generator=source)
 
     def _gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         windows = self._windows.index_select(0, indices).long()

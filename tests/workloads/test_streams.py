@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 import torch
 
 from bench.workloads import streams
-from bench.workloads.base import seed_sequence
+from bench.workloads.base import digest, seed_sequence
+from bench.workloads.registry import settings_class
 from bench.workloads.streams import BLOCK, SEEDS, SampleBatches, WindowBatches, joined
 
 TARGETS = torch.arange(1000)
@@ -70,6 +73,44 @@ def test_a_stream_is_a_function_of_seed_and_rank(make):
     assert not same(want, draw(make(seed=2), 40)) and not same(want, draw(make(rank=1), 40))
 
 
+RECORDED = {
+    "samples": (samples, "2873ec712c7579bb"),
+    "share": (STREAMS["share"], "c7a6201c64577f6e"),
+    "augmented": (STREAMS["augmented"], "8f58deb2cf2831fc"),
+    "windows": (windows, "5d820ffe9ad73070"),
+    "windows-noise": (STREAMS["windows-noise"], "7952ad8772b0ae88"),
+    "uneven share": (lambda: samples(7, share=np.arange(0, 1000, 3)), "e29acb63e19d49fe"),
+    "long text": (lambda: windows(text=torch.arange(70_000, dtype=torch.int32) * 7919 % 60_000), "911848bfb8ef494b"),
+    "more than 16 bits": (lambda: of_numbers(70_000), "b2ed6e7322425332"),
+    "digits-mlp": (lambda: of_workload("digits-mlp"), "a5a46dd9d80de891"),
+    "quadratic": (lambda: of_workload("quadratic"), "6ae3e546da9c4f5e"),
+}
+
+
+def of_numbers(count):
+    numbers = torch.arange(count)
+    return SampleBatches(numbers[:, None].int(), numbers, 97, seed=1, rank=2)
+
+
+def of_workload(name):
+    return settings_class(name)().build(torch.device("cpu"), 8).batches(3, 5, 8)
+
+
+@pytest.mark.parametrize(("make", "want"), RECORDED.values(), ids=RECORDED)
+def test_mini_batches_are_those_of_the_first_version(make, want):
+    # A study that is repeated sees the same samples in the same order. Several blocks of most, many pieces of all.
+    assert digest(*(tensor for batch in draw(make(), 200) for tensor in batch)) == want
+
+
+@EVERY
+def test_any_mini_batch_can_be_reached_in_any_order(make):
+    want = draw(make(batch_size=1700), 60)
+    stream = make(batch_size=1700)
+    for b in (0, 55, 54, 3, 4, 31, 12, 13, 59):
+        stream.load_state({"drawn": torch.tensor([b])})
+        assert same([stream.next()], [want[b]])
+
+
 @EVERY
 @pytest.mark.parametrize("drawn", [0, 1, 31, 32, 64, 67, 511, 600])
 def test_a_stream_goes_on_exactly_where_another_stood(make, drawn):
@@ -91,12 +132,34 @@ def test_how_much_is_gathered_at_once_changes_nothing(make, nbytes, monkeypatch)
 
 def test_streams_together_gather_no_more_than_there_is_memory_for(monkeypatch):
     monkeypatch.setattr(streams, "AHEAD_TOGETHER_NBYTES", 40_000)
+    monkeypatch.setattr(streams, "AHEAD_LEAST_NBYTES", 1)
     many = [samples(10, rank=rank) for rank in range(20)]
     for stream in many:
         stream.next()
     assert len(streams._LIVING) >= 20
     assert sum(len(stream._ahead) * 10 * (2 + 8) for stream in many) <= 40_000
     assert any(stream._ahead for stream in many)
+
+
+MANY = """
+import torch
+from bench.workloads.measure import peak_nbytes
+from bench.workloads.streams import SampleBatches
+numbers = torch.arange(1437)
+inputs = torch.zeros(1437, 64)
+before = peak_nbytes()
+streams = [SampleBatches(inputs, numbers, 16, seed=0, rank=rank) for rank in range(2000)]
+for stream in streams:
+    for _ in range(8):
+        stream.next()
+print((peak_nbytes() - before) / len(streams))
+"""
+
+
+def test_thousands_of_streams_fit_into_memory():
+    # 30 kB are mini-batches gathered ahead, 8 kB the generator and the order of a pass, the rest Python's objects.
+    done = subprocess.run([sys.executable, "-c", MANY], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 64e3
 
 
 @EVERY
