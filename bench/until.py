@@ -86,6 +86,7 @@ class Search:
             late = [key for key, seconds in now.items() if not self._in_time(key[0], seconds)]
             ended |= dict.fromkeys(late, "stopped")
             asked = {key: self.table(*key, seconds) for key, seconds in now.items() if key not in late}
+            since = time.monotonic()
             self._run(asked, now)
             following: dict[Key, float] = {}
             for key, table in asked.items():
@@ -97,25 +98,25 @@ class Search:
                     ended[key] = "there" if seen == "there" else "over"
                 else:
                     following[key] = 2 * seconds
-            limit_s = self.patience * min(self.least_s, *self.at_s.values()) if self.most_s is None else self.most_s
+            limit_s = self.patience * min([self.least_s, *self.at_s.values()]) if self.most_s is None else self.most_s
             ended |= {key: "not within" for key, seconds in following.items() if seconds / 2 >= limit_s}
             now = {key: seconds for key, seconds in following.items() if key not in ended}
+            self._tell(time.monotonic() - since, len(asked), sum(state == "there" for state in ended.values()), now)
         return ended
 
     def _run(self, asked: Mapping[Key, Mapping[str, Any]], seconds: Mapping[Key, float]) -> None:
         keys = {id(table): key for key, table in asked.items()}
-        since = time.monotonic()
-        ended = self.lanes.work_off(run, [(table, self.out) for table in asked.values()])
-        for done, ((table, _), took_s) in enumerate(ended, start=1):
+        for (table, _), took_s in self.lanes.work_off(run, [(table, self.out) for table in asked.values()]):
             label, seed = key = keys[id(table)]
             if took_s:
                 self._took_s[label, seconds[key]] = took_s
-            left = (time.monotonic() - since) * (len(asked) - done) / done
-            self.say(
-                f"[{done}/{len(asked)}] {label}, seed {seed}: {seconds[key]:.3g} virtual s in {took_s:.1f} s"
-                + (f"; about {clock(left)} left of this round" if left >= 1 else "")
-            )
             self._forget_shorter(label, seed, seconds[key])
+
+    def _tell(self, took_s: float, runs: int, there: int, now: Mapping[Key, float]) -> None:
+        text = f"  {runs} runs in {took_s:.1f} s; at the target: {there}"
+        if now:
+            text += f"; on their way: {len(now)}, about {clock(2 * took_s * len(now) / max(runs, 1))} for twice as long"
+        self.say(text)
 
     def _in_time(self, label: str, seconds: float) -> bool:
         """Whether a run would be done before the deadline, going by the label's last one."""

@@ -22,7 +22,7 @@ class Row:
             winner is faster.
         sent_nbytes: on the wire, of all ranks, to the target.
         goodput_Gbit_per_s: payload of a rank, on average.
-        peak_Gbit_per_s: on the wire of the busiest rank, in the busiest 100 ms.
+        peak_Gbit_per_s: on the wire of the busiest rank in its busiest time (see `analysis.advice.cli`).
         needs_Gbit_per_s: least bandwidth that costs less than 5 % against an infinite one.
         ranks: workers and servers.
         cost: of reaching the target; NaN without a price.

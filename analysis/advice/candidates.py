@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,9 @@ def candidates(optimizer: Mapping[str, Any], workers: int) -> list[dict[str, Any
 
     All take the workload's own optimiser on the workers, so that they differ in how they communicate and in nothing
     else. Only a parameter server cannot: asynchrony brings a momentum of 1 - 1/n of its own, so the explicit one is
-    what is left of the workload's, with the learning rate of the same long-run step.
+    what is left of the workload's. It applies n gradients where the others apply their mean: as large a step in the
+    long run has the learning rate r / (1 - m) / n, and r / (1 - m) is what one worker alone would bear; it begins
+    half way, on a logarithm.
 
     Args:
         optimizer: the workload's, as in a study file.
@@ -28,7 +31,7 @@ def candidates(optimizer: Mapping[str, Any], workers: int) -> list[dict[str, Any
     Example:
         >>> server = candidates({"name": "momentum", "lr": 0.03, "momentum": 0.9}, workers=4)[-1]
         >>> server["name"], round(server["momentum"], 9), round(server["optimizer"]["lr"], 9)
-        ('async-sgd', 0.15, 0.3)
+        ('async-sgd', 0.15, 0.15)
     """
     found: list[dict[str, Any]] = [
         {"name": "allreduce-sgd"},
@@ -48,7 +51,7 @@ def candidates(optimizer: Mapping[str, Any], workers: int) -> list[dict[str, Any
             {
                 "name": "async-sgd",
                 "momentum": max(0.0, momentum - (1 - 1 / workers)),
-                "optimizer": {"name": "sgd", "lr": optimizer["lr"] / (1 - momentum), **own},
+                "optimizer": {"name": "sgd", "lr": optimizer["lr"] / (1 - momentum) / math.sqrt(workers), **own},
             }
         )
     return found

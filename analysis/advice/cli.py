@@ -48,7 +48,13 @@ LOSS = 1.05
 """An algorithm needs the bandwidth at which it takes this many times as long as with an infinite one."""
 
 CONFIRMED = 2
-"""Flips, the nearest ones, at which the learning of asynchronous algorithms is simulated too."""
+"""Flips, the nearest ones, at which asynchronous algorithms learn too, with all seeds."""
+
+HOPEFUL = 1.5
+"""An asynchronous algorithm learns with the first seed wherever it would take less than this many times the best."""
+
+LONGEST_WINDOW_S, WINDOWS = 0.1, 20
+"""Peaks are those of a window of time: 100 ms, or a twentieth of a short run."""
 
 HERE = "learning"
 """Folder of the runs on the question's own network."""
@@ -57,7 +63,8 @@ TUNING, TUNING_SEED = "tuning", 1000
 """Folder and seed (added to the largest) of the runs by which learning rates are chosen; they are not compared."""
 
 FACTOR, PATIENCE = 3.0, 4.0
-"""Between learning rates that are tried; and how long a try is waited for, against the best one of all."""
+"""Between learning rates that are tried; and how long tries, and asynchronous algorithms elsewhere, are waited for
+against the best of all."""
 
 Change = tuple[tuple[str, float], ...]
 """What differs from the question's network and workers, as arguments of `Question.table`."""
@@ -108,7 +115,7 @@ class Advising:
         self._fetch([(name, {}) for name in q.labels])
         if self.trials > 1:
             self._tune()
-        states, found = self._learn(q.labels, self.out / HERE, {})
+        states, found = self._learn(q.labels, self.out / HERE, {}, q.seeds)
         grid = sorted({*GRID, self._base})
         prediction = self._prediction(found, grid)
         changes = self._flips(prediction, found, grid)
@@ -188,7 +195,12 @@ class Advising:
         )
 
     def _learn(
-        self, labels: Sequence[str], out: Path, network: Mapping[str, float]
+        self,
+        labels: Sequence[str],
+        out: Path,
+        network: Mapping[str, float],
+        seeds: Sequence[int],
+        least_s: float = math.inf,
     ) -> tuple[dict[str, State], dict[str, dict[int, Reached]]]:
         """How the search ended by label, and when each run was at the target."""
         q = self.question
@@ -199,9 +211,11 @@ class Advising:
             {name: self._pace(name, network).s_per_step(q.workers) for name in labels},
             out,
         )
-        states = search.go(labels, q.seeds)
+        if math.isfinite(least_s):
+            search.least_s, search.patience = least_s, PATIENCE
+        states = search.go(labels, seeds)
         runs, heldout = _tables(out)
-        return states, reached(heldout, runs[runs["label"].isin(labels) & runs["seed"].isin(q.seeds)])
+        return states, reached(heldout, runs[runs["label"].isin(labels) & runs["seed"].isin(seeds)])
 
     def _prediction(self, found: Mapping[str, Mapping[int, Reached]], grid: Sequence[float]) -> Prediction:
         there = {name: geometric_interval(list(runs.values()))[0] for name, runs in found.items()}
@@ -220,11 +234,16 @@ class Advising:
     ) -> list[Flip]:
         """Where the winner changes; where an asynchronous algorithm takes part, its learning is simulated there too."""
         labels = list(prediction.anchors)
+        for x in sorted(grid[::2], key=lambda x: abs(math.log(x / self._base))):
+            best = min((prediction.seconds(name, x) for name in labels), default=math.inf)
+            for name in labels:
+                if x != self._base and not self._lockstep[name] and prediction.seconds(name, x) < HOPEFUL * best:
+                    self._confirm(prediction, found, name, x, self.question.seeds[:1])
         first = flips(prediction.seconds, labels, grid)
         for flip in sorted(first, key=lambda flip: abs(math.log(flip.x / self._base)))[:CONFIRMED]:
             for name in (flip.below, flip.above):
                 if not self._lockstep[name]:
-                    self._confirm(prediction, name, _rounded(flip.x))
+                    self._confirm(prediction, found, name, _rounded(flip.x), self.question.seeds)
         bounded = []
         for flip in flips(prediction.seconds, labels, grid):
             ratio = versus(found[flip.below], found[flip.above])
@@ -232,14 +251,30 @@ class Advising:
             bounded.append(with_bounds(flip, prediction.seconds, low, high, grid))
         return bounded
 
-    def _confirm(self, prediction: Prediction, name: str, x: float) -> None:
-        self.say(f"{name} learns at {x:g} Gbit/s, where the winner would change, with the staleness that it has there")
-        states, found = self._learn([name], self.out / f"{HERE}-at-{x:g}-Gbit", {BW: x})
-        seconds = geometric_interval(list(found.get(name, {}).values()))[0]
-        if states[name] == "there" and math.isfinite(seconds):
-            prediction.anchor(name, x, seconds)
-        else:
-            self._notes.append(f"How {name} learns at {x:g} Gbit/s is not confirmed: {states[name]}.")
+    def _confirm(
+        self,
+        prediction: Prediction,
+        found: Mapping[str, Mapping[int, Reached]],
+        name: str,
+        x: float,
+        seeds: Sequence[int],
+    ) -> None:
+        """An asynchronous algorithm learns on another network, with the staleness that it has there."""
+        self.say(f"{name} learns at {x:g} Gbit/s")
+        best = min(prediction.seconds(other, x) for other in prediction.anchors)
+        states, there = self._learn([name], self.out / f"{HERE}-at-{x:g}-Gbit", {BW: x}, seeds, best)
+        runs = list(there.get(name, {}).values())
+        if states[name] == "stopped" or not runs:
+            self._notes.append(f"How {name} learns at {x:g} Gbit/s was not looked at: no time was left.")
+            return
+        # A run that is not there is bounded from below: by the limit of its search, at which it cannot win.
+        seconds = [run.latest_s if math.isfinite(run.latest_s) else run.earliest_s for run in runs]
+        if not all(math.isfinite(value) for value in seconds):
+            self._notes.append(f"{name} diverges at {x:g} Gbit/s; the time that is shown for it there is too short.")
+            return
+        here = [found[name][seed].latest_s for seed in there[name]]
+        ratio = math.exp(sum(map(math.log, seconds)) / len(seconds) - sum(map(math.log, here)) / len(here))
+        prediction.anchor(name, x, ratio * prediction.seconds(name, self._base))
 
     def _steps_to_target(self, name: str) -> int:
         """Of each worker, in the middle over the seeds."""
@@ -312,7 +347,8 @@ class Advising:
         for name, runs in results.runs[results.runs["status"] == "completed"].groupby("label"):
             times = time_to_target(results.heldout, runs)
             events = results.events[results.events["run_id"] == runs["run_id"].iloc[0]]
-            peaks = rank_throughput(runs.iloc[:1], events)["peak_wire_Gbit_per_s"]
+            window_s = min(LONGEST_WINDOW_S, float(runs["duration_s"].iloc[0]) / WINDOWS)
+            peaks = rank_throughput(runs.iloc[:1], events, window_s)["peak_wire_Gbit_per_s"]
             rate = float((runs["nbytes"] / runs["duration_s"] / runs["ranks"]).mean())
             found[str(name)] = {
                 "sent": float(times["wire_nbytes_to_target"].mean()),

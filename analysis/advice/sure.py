@@ -1,8 +1,9 @@
 """How sure it is that one algorithm reaches the target before another, from a few runs with common seeds.
 
 Times are compared as logarithms: what differs from seed to seed scales a time. A time lies between two snapshots, so
-each has bounds, and every statement here holds wherever within them it was. An algorithm that had not reached the
-target when its run ended is bounded from below only; it is never given a time.
+each has bounds: an interval here reaches down from the interval of the earliest possible times and up from that of the
+latest. An algorithm that had not reached the target when its run ended is bounded from below only; it is never given a
+time.
 
 Assumption: the logarithms of the ratios of two algorithms' times are normal over the seeds. That gives intervals with
 three seeds already, where a test on ranks cannot tell anything apart before the sixth (`analysis.paired`).
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.95
 """Of every interval here."""
@@ -168,7 +169,7 @@ def _student(x: NDArray[np.float64]) -> tuple[float, float, float]:
         # of the side that is open.
         same = math.isinf(mean) and len(set(x.tolist())) == 1
         return (mean, mean, mean) if same else (-math.inf, mean, math.inf)
-    half = float(student.ppf((1 + CONFIDENCE) / 2, len(x) - 1)) * float(x.std(ddof=1)) / math.sqrt(len(x))
+    half = float(stdtrit(len(x) - 1, (1 + CONFIDENCE) / 2)) * float(x.std(ddof=1)) / math.sqrt(len(x))
     return mean - half, mean, mean + half
 
 
@@ -182,8 +183,8 @@ def _chance_positive(x: NDArray[np.float64]) -> float:
     error = float(x.std(ddof=1)) / math.sqrt(len(x))
     if error <= 1e-12 * max(1.0, abs(mean)):  # the same with every seed, but for rounding
         return 0.5 if abs(mean) <= 1e-12 else float(mean > 0)
-    return float(student.cdf(mean / error, len(x) - 1))
+    return float(stdtr(len(x) - 1, mean / error))
 
 
 def _exp(x: float) -> float:
-    return math.exp(x) if x < 700 else math.inf
+    return math.inf if x > 700 else math.exp(x)

@@ -94,7 +94,7 @@ def text(a: Answer) -> str:
         for line in lines
     ]
     said = [headline(a), how_sure(a), *changes(a), *a.notes, *(f"Left out: {why}" for why in a.left_out)]
-    below = "Gbit/s: payload of a rank, mean; peak: busiest rank and 100 ms; needs: least bandwidth that costs < 5 %."
+    below = "Gbit/s: payload of a rank, mean; peak: of the busiest rank; needs: least bandwidth that costs < 5 %."
     return "\n".join(
         [title, "", *(row.rstrip() for row in rows), "", below, ""]
         + [line for sentence in said for line in textwrap.wrap(sentence, WIDTH, subsequent_indent="  ")]
