@@ -58,9 +58,9 @@ def build(
         settings.append(
             _setting(f"s{number}", dict(zip(keys, key, strict=True)), rows, own, results, split, histogram, look_of)
         )
-    simulated = [s for s in settings if s["answer"]["transport"] and s["answer"]["simulated"]]
+    simulated = sum(one["answer"]["simulated"] for one in settings)
     for one in settings:  # predictions for many sizes and networks would bury what was measured
-        one["brief"] = one in simulated and len(simulated) > SIMULATED_ANSWERS
+        one["brief"] = one["answer"]["simulated"] and simulated > SIMULATED_ANSWERS
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,  # names, settings and errors come from outside; HTML in them must come out as text
@@ -190,7 +190,7 @@ def _answer(
 ) -> dict[str, Any]:
     """What stands in the first screen for this setting."""
     if asked is None:
-        return {"transport": None}
+        return {"transport": None, **_without_a_loss(rows)}
 
     def of(transport: str) -> dict[str, dict[str, Any]]:
         return {str(row["label"]): row for row in rows[rows["transport"] == transport].to_dict("records")}
@@ -213,6 +213,19 @@ def _answer(
         "figure": figures.time_to_target(
             f"{name}-target", table[table["transport"] == asked], rows[rows["transport"] == asked], look_of, where
         ),
+    }
+
+
+def _without_a_loss(rows: pd.DataFrame) -> dict[str, Any]:
+    """What is left to say where no model was evaluated: nothing ran, or only time and bytes were simulated."""
+    done = rows[(rows["seeds"] > 0) & rows["samples_per_s"].notna()]
+    if done.empty:
+        return {"headline": "No run completed, so there is no answer.", "simulated": False}
+    best = done.loc[done["samples_per_s"].idxmax()]
+    return {
+        "headline": f"No held-out loss was recorded, only time and bytes: {best['label']} has the highest throughput, "
+        f"{words.number(float(best['samples_per_s']))} samples/s.",
+        "simulated": bool(done["simulated"].all()),
     }
 
 
