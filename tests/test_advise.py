@@ -299,3 +299,10 @@ def test_two_lanes_do_what_one_does() -> None:
     with lanes.Lanes(2) as two:
         together = {a[0]["algorithm"]["name"]: found for a, found in two.work_off(lanes.time_it, asked)}
     assert alone == together and replace(alone["local-sgd"]).samples == 4 * 20
+
+
+def test_an_answer_without_time_to_learn_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--study", str(folder / "two.toml"), "--budget-s", "1e-6", "--out", str(folder / "hurried"), "--json"]
+    assert advise(folder, *given) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["rows"] == [] and "were spent" in " ".join(answer["notes"])

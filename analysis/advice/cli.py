@@ -29,7 +29,7 @@ from bench.lanes import Lanes, time_it
 from bench.launch import write_study
 from bench.pace import Pace
 from bench.question import Question
-from bench.records import HELDOUT, load
+from bench.records import HELDOUT, RUNS, Table, load
 from bench.until import Search, Seen, State
 
 GRID = [10.0 ** (k / 2) for k in range(-4, 7)]
@@ -78,7 +78,7 @@ class Advising:
 
     Attributes:
         out: results folder.
-        budget_s: real seconds that may be spent.
+        budget_s: real seconds after which no more learning is simulated.
         most_s: nobody is waited for longer than this [virtual s]; None: see `bench.until`.
         price: of a rank for an hour.
         model_error: relative error of a predicted time; None: from the cluster's residuals.
@@ -125,7 +125,7 @@ class Advising:
         missing = [name for name, state in states.items() if state == "stopped"]
         if missing:
             self._notes.append(
-                f"The {self.budget_s:g} s for computing were spent before all was done: runs are missing of "
+                f"The {self.budget_s:g} s for simulated learning were spent before all was done: runs are missing of "
                 f"{', '.join(missing)} (the same command goes on; or give more with --budget-s)."
             )
         return Answer(
@@ -260,7 +260,7 @@ class Advising:
         seeds: Sequence[int],
     ) -> None:
         """An asynchronous algorithm learns on another network, with the staleness that it has there."""
-        self.say(f"{name} learns at {x:g} Gbit/s")
+        self.say(f"{name} learns at {x:g} Gbit/s, with the staleness that it has there")
         best = min(prediction.seconds(other, x) for other in prediction.anchors)
         states, there = self._learn([name], self.out / f"{HERE}-at-{x:g}-Gbit", {BW: x}, seeds, best)
         runs = list(there.get(name, {}).values())
@@ -309,7 +309,7 @@ class Advising:
         prediction: Prediction,
         grid: Sequence[float],
     ) -> list[Row]:
-        traffic = self._traffic()
+        traffic = self._traffic() if found else {}
         rows = []
         for row in ranking(found).to_dict("records"):
             name = str(row["label"])
@@ -431,10 +431,13 @@ def _look(out: Path, run_id: str, seconds: float) -> tuple[Seen, float]:
 def _tables(out: Path, run_id: str = "*") -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of RUNS and HELDOUT of a folder's runs, without their events."""
     folders = [path.parent for path in sorted((out / "runs").glob(f"{run_id}/run.parquet"))]
-    runs = pd.concat([pd.read_parquet(folder / "run.parquet") for folder in folders], ignore_index=True)
     files = [folder / "heldout.parquet" for folder in folders if (folder / "heldout.parquet").exists()]
-    empty = HELDOUT.schema.empty_table().to_pandas()
-    return runs, pd.concat([pd.read_parquet(file) for file in files], ignore_index=True) if files else empty
+    return _together(RUNS, [folder / "run.parquet" for folder in folders]), _together(HELDOUT, files)
+
+
+def _together(table: Table, files: Sequence[Path]) -> pd.DataFrame:
+    empty: pd.DataFrame = table.schema.empty_table().to_pandas()
+    return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True) if files else empty
 
 
 def _key(change: Mapping[str, float]) -> Change:

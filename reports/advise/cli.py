@@ -36,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--bandwidth", type=float, metavar="GBIT_PER_S", help="between nodes, instead of the file's")
     p.add_argument("--latency", type=float, metavar="SECONDS", help="between nodes, instead of the file's")
     p.add_argument("--max-time", type=float, metavar="SECONDS", help="virtual; no algorithm is waited for longer")
-    p.add_argument("--budget-s", type=float, default=600, metavar="SECONDS", help="real, in all (%(default)g)")
+    p.add_argument(
+        "--budget-s", type=float, default=600, metavar="SECONDS", help="real, for learning in all (%(default)g)"
+    )
     p.add_argument("--model-error", type=float, help="relative error of predicted times (default: from the file)")
     p.add_argument("--jobs", type=int, help="processes (default: one a core)")
     p.add_argument("--out", type=Path, metavar="DIR", help="results folder (default: runs/advise-WORKLOAD-nN)")
