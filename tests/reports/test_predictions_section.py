@@ -119,9 +119,9 @@ def test_without_both_there_is_no_section(results: Results) -> None:
 
 
 def sizes(results: Results) -> Results:
-    """The simulated runs as if they had been made for 4 and 32 workers, on two networks."""
+    """The simulated runs as if they had been made for 4, 8 and 32 workers, on two networks."""
     parts, heldout = [], []
-    for workers in (4, 32):
+    for workers in (4, 8, 32):
         for study, gbit in (("synthetic", 10.0), ("synthetic@1Gbit", 1.0)):
             network = json.dumps({"network": {"latency_s": 5e-5, "bandwidth_Gbit_per_s": gbit}})
             part = results.runs[results.runs["simulated"]].assign(workers=workers, study=study, network=network)
