@@ -16,7 +16,7 @@ from bench.workloads.replay import NotReplayable, Replay, recorded, tensors_in
 
 # Replicas in one evaluation. Each size is recorded once, so they are few; more than the largest gain nothing.
 PARTS = (128, 64, 32, 16, 8, 4, 2, 1)
-NBYTES = 2**30  # of what one evaluation makes, were nothing freed before its end
+NBYTES = 2**30  # of what one evaluation takes and makes, were nothing freed before its end
 
 # On a CPU: operations of a gradient above which one by one is faster. What is saved is the work of torch around each
 # operation; what is lost are matrix products with shared weights, and the caches.
@@ -24,7 +24,7 @@ SMALL = 4e7
 
 
 def evaluation_nbytes(loss: Callable[..., Tensor], x: Tensor, *batch: Tensor) -> int:
-    """What one replica's gradient at x [P] makes, intermediate results and all, were nothing freed [byte].
+    """What one replica's gradient at x [P] takes and makes, intermediate results and all, were nothing freed [byte].
 
     Raises:
         RuntimeError: torch.func cannot vectorise the loss, as where what it computes depends on the data.
@@ -32,7 +32,7 @@ def evaluation_nbytes(loss: Callable[..., Tensor], x: Tensor, *batch: Tensor) ->
     made = _Made()  # type: ignore[no-untyped-call]
     with made, torch.enable_grad():
         torch.func.vmap(torch.func.grad_and_value(loss))(x[None], *(tensor[None] for tensor in batch))
-    return made.nbytes
+    return made.nbytes + sum(tensor.nbytes for tensor in (x, *batch))
 
 
 class _Made(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -61,14 +61,19 @@ def largest_part(nbytes: int) -> int:
 def parts_of(count: int, largest: int) -> list[int]:
     """Sizes of the evaluations of `count` replicas: the last may be larger than what is left, by a third at most.
 
+    None is 1, unless all are: torch's product of single matrices rounds otherwise than that of several, and a gradient
+    must not depend on how many others are evaluated with it, or a run that is resumed would part from one that is not.
+
     Example:
-        >>> parts_of(300, 128), parts_of(7, 128), parts_of(5, 128), parts_of(5, 2)
-        ([128, 128, 32, 8, 4], [8], [4, 1], [2, 2, 1])
+        >>> parts_of(300, 128), parts_of(7, 128), parts_of(5, 128), parts_of(5, 2), parts_of(2, 1)
+        ([128, 128, 32, 16], [8], [4, 2], [2, 2, 2], [1, 1])
     """
+    if largest == 1:
+        return [1] * count
     parts: list[int] = []
     while count > 0:
-        up = next((size for size in reversed(PARTS) if size >= count), PARTS[0])
-        down = next(size for size in PARTS if size <= min(count, largest))
+        up = next((size for size in PARTS[-2::-1] if size >= count), PARTS[0])
+        down = next((size for size in PARTS if 2 <= size <= min(count, largest)), 2)
         parts.append(up if up <= largest and 3 * up <= 4 * count else down)
         count -= parts[-1]
     return parts
