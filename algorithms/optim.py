@@ -200,6 +200,9 @@ class Optimizer:
         self.settings = settings
         self.size = size
         self.steps = 0  # updates done
+        # x -= lr g, and nothing else: the short way, since a simulation makes millions of such steps.
+        plain = OptimizerSettings(name="sgd", lr=settings.lr)
+        self._is_plain, self._shape = settings == plain, torch.Size((size,))
         self._lengths = _lengths([(0, size)] if spans is None else spans, size)
         self._buffers = {name: torch.zeros(size, dtype=dtype, device=device) for name in BUFFERS[settings.name]}
 
@@ -215,7 +218,11 @@ class Optimizer:
 
     def step_(self, x: Tensor, gradient: Tensor) -> None:
         """Update x [P] in place. `gradient` [P] is only read."""
-        self._add_change_(x, gradient, x)
+        if self._is_plain and x.shape == gradient.shape == self._shape:
+            self.steps += 1
+            x.add_(gradient, alpha=-self.settings.lr)
+        else:
+            self._add_change_(x, gradient, x)
 
     def update(self, gradient: Tensor, x: Tensor) -> Tensor:
         """The change [P] of this step, to be added to x [P]. Neither argument is modified; the state advances."""
@@ -289,7 +296,10 @@ class Optimizer:
 
     def _add_momentum_(self, target: Tensor, gradient: Tensor, x: Tensor, lr: float, scale: float) -> None:
         decay, mu, buffer = self.settings.weight_decay, self.settings.resolved_momentum, self._buffers["momentum"]
-        buffer.mul_(mu).add_(gradient, alpha=scale)
+        if scale == 1.0:
+            torch.add(gradient, buffer, alpha=mu, out=buffer)  # one pass over memory instead of two
+        else:
+            buffer.mul_(mu).add_(gradient, alpha=scale)
         if decay:
             buffer.add_(x, alpha=decay)
         if self.settings.name == "momentum":

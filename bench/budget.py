@@ -47,22 +47,20 @@ class Plan:
         self._budget, self._lockstep, self._agree = budget, lockstep, agree
         self._meet_at = 0  # lock-step: the step count at which the workers meet next
         self._snapshot = first_snapshot  # the next planned snapshot
-        self._quiet_until = -math.inf  # nothing is due before: steps if lock-step or budgeted in steps, else seconds
-
-    def quiet(self, done: int, now_s: float) -> bool:
-        """Whether it is known, without asking `due`, that nothing is due."""
-        return (done if self._lockstep or self._budget.seconds is None else now_s) < self._quiet_until
+        # Nothing is due before so many steps, or seconds if `by_time`: most steps need not ask `due`.
+        self.quiet_until = -math.inf
+        self.by_time = budget.seconds is not None and not lockstep
 
     async def due(self, done: int, now_s: float) -> tuple[list[int], bool]:
         """After `done` steps at `now_s`: numbers of the snapshots to take now, and whether the budget is spent."""
         if self._budget.steps is not None:
             found = self._due(done, self._budget.steps, 0.0)
-            self._quiet_until = self._next(self._budget.steps)
+            self.quiet_until = self._next(self._budget.steps)
             return found
         assert self._budget.seconds is not None
         if not self._lockstep:
             found = self._due(now_s, self._budget.seconds, 0.0)
-            self._quiet_until = self._next(self._budget.seconds)
+            self.quiet_until = self._next(self._budget.seconds)
             return found
         if done < self._meet_at:
             return [], False
@@ -70,19 +68,17 @@ class Plan:
         # time to a step count.
         elapsed_s = await self._agree(now_s)
         if done == 0:
-            self._meet_at = self._quiet_until = 2  # the first estimate of a step's duration
+            self._meet_at = self.quiet_until = 2  # the first estimate of a step's duration
             return self._due(0.0, self._budget.seconds, 0.0)
         step_s = max(elapsed_s / done, 1e-9)
         snapshots, over = self._due(elapsed_s, self._budget.seconds, step_s / 2)
         next_s = self._budget.seconds * self._snapshot / self._budget.snapshots
-        self._meet_at = self._quiet_until = done + max(1, round((next_s - elapsed_s) / step_s))
+        self._meet_at = self.quiet_until = done + max(1, round((next_s - elapsed_s) / step_s))
         return snapshots, over
 
     def _next(self, budget: float) -> float:
-        """When the next snapshot is due; there is always one before the budget is spent, or at that moment."""
-        if self._snapshot > self._budget.snapshots:
-            return -math.inf
-        return budget * self._snapshot / self._budget.snapshots
+        """When the next snapshot is due, or the budget spent."""
+        return budget * min(self._snapshot / self._budget.snapshots, 1.0)
 
     def _due(self, spent: float, budget: float, slack: float) -> tuple[list[int], bool]:
         over = spent + slack >= budget

@@ -26,10 +26,10 @@ class Clock(Protocol):
 
 
 class VirtualClock:
-    """Time that moves only when nothing can run at the present instant; it begins at `start_s`."""
+    """Time that moves only when nothing can run at the present instant; it begins at 0."""
 
-    def __init__(self, start_s: float = 0.0) -> None:
-        self._now = start_s
+    def __init__(self) -> None:
+        self._now = 0.0
 
     def now(self) -> float:
         return self._now
@@ -37,9 +37,13 @@ class VirtualClock:
     def idle(self, until: float | None, turns: int) -> bool:
         if until is None:
             return False
-        assert until >= self._now, "time cannot go backwards"
-        self._now = until
+        self.jump(until)
         return True
+
+    def jump(self, to_s: float) -> None:
+        """Let time pass at once."""
+        assert to_s >= self._now, "time cannot go backwards"
+        self._now = to_s
 
 
 class WallClock:

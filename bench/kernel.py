@@ -149,6 +149,7 @@ class Kernel:
         self, clock: Clock, *, ties: np.random.Generator | None = None, timeout_s: float | None = None
     ) -> None:
         self.clock = clock
+        self.now = clock.now  # seconds since the common start
         self.timeout_s = timeout_s
         self.progress_at = clock.now()
         self._ties = ties
@@ -161,13 +162,9 @@ class Kernel:
         self.current: Task[Any] | None = None  # whose coroutine runs now
         self._failed: tuple[Task[Any], BaseException] | None = None
 
-    def now(self) -> float:
-        """Seconds since the common start."""
-        return self.clock.now()
-
     def call_at(self, time_s: float, call: Callable[..., None], *arguments: Any) -> None:
         """Call at a time, or as soon as possible if that is past."""
-        now_s = self.clock.now()
+        now_s = self.now()
         if self._ties is not None:
             order = (float(self._ties.random()), next(self._serial))
             heappush(self._heap, (max(time_s, now_s), order, call, arguments))
@@ -183,7 +180,7 @@ class Kernel:
     def sleep(self, seconds: float, wait: Wait) -> Future[None]:
         """A future that is done `seconds` from now."""
         future: Future[None] = Future(wait)
-        self.call_at(self.clock.now() + seconds, future.set, None)
+        self.call_at(self.now() + seconds, future.set, None)
         return future
 
     def start(self, coroutine: Coroutine[Any, Any, T], *, rank: int, name: str, beside: bool = False) -> Task[T]:
@@ -220,7 +217,7 @@ class Kernel:
             Stuck: deadlock on a virtual clock, or no progress for `timeout_s` on a wall clock.
         """
         turns = 0
-        self.progress_at = self.clock.now()
+        self.progress_at = self.now()
         while not until():
             progressed = self._fire_due()
             for poll in self._pollers:
@@ -230,12 +227,13 @@ class Kernel:
                 raise TaskFailed(task.rank, error) from error
             if progressed:
                 turns = 0
-                self.progress_at = self.clock.now()
-                continue
+                self.progress_at = self.now()
+                if self._pollers or until():
+                    continue
             if not self.clock.idle(self._heap[0][0] if self._heap else None, turns):
                 raise Stuck("deadlock: every rank waits and nothing is under way", self.rows())
             turns += 1
-            if self.timeout_s is not None and turns > 1 and self.clock.now() - self.progress_at > self.timeout_s:
+            if self.timeout_s is not None and turns > 1 and self.now() - self.progress_at > self.timeout_s:
                 raise Stuck(f"time-out: no progress for {self.timeout_s:g} s", self.rows())
 
     def cancel_all(self) -> None:
@@ -247,7 +245,7 @@ class Kernel:
 
     def _fire_due(self) -> bool:
         """Make the calls that are due, and those that become so by that; whether there were any."""
-        heap, at_once, now_s = self._heap, self._at_once, self.clock.now()
+        heap, at_once, now_s = self._heap, self._at_once, self.now()
         fired = False
         while self._failed is None:
             if heap and heap[0][0] <= now_s and not (at_once and at_once[0][0] < heap[0][1]):

@@ -62,7 +62,7 @@ class Snapshot:
     x: Tensor
 
 
-@dataclass
+@dataclass(slots=True)
 class State:
     """Everything of a rank that must survive a restart, apart from the random streams."""
 
@@ -138,7 +138,7 @@ class RankHandle:
         self.owns = self.span if all(other.stop <= self.span.start for other in shards[:-1]) else slice(0, 0)
         self.initial_hash = ""
         self.ended_s = 0.0  # when the budget was spent here
-        self._transport, self._kernel = transport, transport.kernel
+        self._transport, self._kernel, self._may_block = transport, transport.kernel, transport.may_block
         self._workload, self._device = workload, workload.device
         self._initial = initial or InitialPoint(workload, seed)
         self._batches: Batches | None = None
@@ -152,6 +152,7 @@ class RankHandle:
         self._optimizers_taken = 0
         self._started = 0
         self._point_to_point = False
+        self._tags: set[str] = set()  # of messages, that were found to be fit
         self._served: dict[str, Reply] = {}
         self._taken: dict[str, Take] = {}
         self._words: deque[bool] = deque()  # from the leader of our group of steps: whether to stop
@@ -219,7 +220,8 @@ class RankHandle:
 
     async def gradient(self, x: Replica, *, at: Tensor | None = None) -> Gradient:
         version, evaluation = x.version, Evaluation(self._workload, self.batches.next())
-        computed = await self._transport.compute(evaluation, x.data if at is None else at, alone=self._alone())
+        alone = self._may_block and self._alone()
+        computed = await self._transport.compute(evaluation, x.data if at is None else at, alone=alone)
         return self._gradient_done(evaluation, version, computed)
 
     async def mean_gradient(self, x: Replica, *, at: Tensor | None = None) -> Gradient:
@@ -264,7 +266,12 @@ class RankHandle:
 
     def _alone(self) -> bool:
         """Whether nothing can happen on this rank while it computes or waits in a collective, so that it may block."""
-        return self._transport.quiet() and self._kernel.alive(self.rank) == 1 and not self._is_reachable
+        return (
+            self._may_block
+            and self._kernel.alive(self.rank) == 1
+            and not self._is_reachable
+            and self._transport.quiet()
+        )
 
     @property
     def _is_reachable(self) -> bool:
@@ -317,13 +324,15 @@ class RankHandle:
         return await self._waited(self.mailbox.take(tag, src))
 
     async def request(self, dst: int, tag: str, v: Tensor) -> Tensor:
-        dst = self._destination(dst)
-        self._request_count += 1
-        ident = self._request_count
-        answer: Future[Tensor] = Future(Wait("request", tag, dst))
+        self._request_count = ident = self._request_count + 1
+        answer: Future[Tensor] = Future(Wait("request", tag, self._destination(dst)))
         self._requests[ident] = answer
-        self._post(REQUEST, dst, tag, ident, v)
-        return await self._waited(answer)
+        self._post(REQUEST, answer.wait.peer, tag, ident, v)
+        # As in `_waited`, for which an answer is never there yet.
+        t0_s = self._kernel.now()
+        value = await answer
+        self._record_wait(t0_s, answer.wait, self._kernel.now())
+        return value
 
     def serve(self, tag: str, reply: Reply) -> None:
         check_tag(tag)
@@ -339,6 +348,8 @@ class RankHandle:
             take(self.mailbox.take(tag, None).result())
 
     def _destination(self, dst: int) -> int:
+        if 0 <= dst < self._transport.ranks:
+            return dst
         rank = self.size + SERVER - dst if dst <= SERVER else dst
         if dst <= SERVER and not rank < self._transport.ranks:
             raise ValueError(f"no such server: {dst} would be number {SERVER - dst} (there are {self.servers})")
@@ -347,7 +358,9 @@ class RankHandle:
         return rank
 
     def _post(self, kind: int, dst: int, tag: str, ident: int, v: Tensor) -> None:
-        check_tag(tag)
+        if tag not in self._tags:
+            check_tag(tag)
+            self._tags.add(tag)
         # A transport that lacks a need is refused before the run starts, so `needs` must tell the truth.
         assert self._point_to_point, "an algorithm that sends messages must name point-to-point in its needs"
         dst = self._destination(dst)
@@ -357,7 +370,7 @@ class RankHandle:
         def on_sent(t1_s: float) -> None:
             recorder.send(step, t0_s, t1_s, nbytes, nbytes + HEADER_NBYTES, dst, tag)
 
-        self._transport.post(dst, Envelope(kind, tag, ident, v.detach(), self.rank, t0_s), on_sent)
+        self._transport.post(dst, Envelope(kind, tag, ident, v, self.rank, t0_s), on_sent)
 
     def _receive(self, envelope: Envelope) -> None:
         """An envelope arrives; between two awaits of the algorithm, so handlers are atomic (rule 2)."""
@@ -418,9 +431,9 @@ class RankHandle:
 
     def quiet_step(self) -> int | None:
         """The number of the step that begins, if nothing is due at the boundary: the short way that most steps take."""
-        state = self.state
-        assert self._plan is not None
-        if not self._plan.quiet(state.step, self._kernel.now()) or self.recorder.log.nearly_full:
+        state, plan, log = self.state, self._plan, self.recorder.log
+        assert plan is not None
+        if (self._kernel.now() if plan.by_time else state.step) >= plan.quiet_until or len(log.rows) > log.spill_at:
             return None
         if self._on_step is not None and state.step:
             self._on_step(state.step, self._kernel.now(), self._last_loss)

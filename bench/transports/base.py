@@ -7,7 +7,7 @@ is behind these calls. One conformance suite (tests/conformance) runs against ev
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -73,28 +73,34 @@ class Evaluation:
         is_done: whether both are known.
     """
 
-    __slots__ = ("batch", "is_done", "loss", "out", "workload")
+    __slots__ = ("_out", "batch", "is_done", "loss", "workload")
 
-    out: Tensor
     loss: Tensor
 
     def __init__(self, workload: Workload, batch: tuple[Tensor, ...]) -> None:
         self.workload, self.batch, self.is_done = workload, batch, False
+        self._out: Tensor | None = None
+
+    @property
+    def out(self) -> Tensor:
+        assert self._out is not None, "asked for after its evaluation"
+        return self._out
 
     def allocate(self, x: Tensor) -> Tensor:
         """Room for the gradient at x [P], to be written while it is computed; made once."""
-        if not hasattr(self, "out"):
-            self.out = torch.empty_like(x)
-        return self.out
+        if self._out is None:
+            self._out = torch.empty_like(x)
+        return self._out
 
     def __call__(self, x: Tensor, on_ready: OnReady | None) -> Tensor:
         """Compute it now, at x; `on_ready` as in `Workload.gradient`. Returns the loss."""
-        self.done(self.allocate(x), self.workload.gradient(x, self.batch, self.allocate(x), on_ready))
+        out = self.allocate(x)
+        self.done(out, self.workload.gradient(x, self.batch, out, on_ready))
         return self.loss
 
     def done(self, out: Tensor, loss: Tensor) -> None:
         """Gradient and loss are known."""
-        self.out, self.loss, self.is_done = out, loss, True
+        self._out, self.loss, self.is_done = out, loss, True
 
 
 class Transport(Protocol):
@@ -104,6 +110,7 @@ class Transport(Protocol):
     size: int  # workers
     ranks: int  # workers + servers
     kernel: Kernel
+    may_block: bool  # whether a rank that has nothing else to do may block; else `alone` is always False
 
     def attach(self, receive: Callable[[Envelope], None], only_computing: Callable[[], bool]) -> None:
         """From now on hand arriving envelopes to `receive`. `only_computing` tells whether the rank's tasks wait for
@@ -118,7 +125,7 @@ class Transport(Protocol):
         """Whether nothing is under way here, so that this rank may block."""
         ...
 
-    async def compute(self, evaluate: Evaluation, x: Tensor, *, alone: bool) -> Computed:
+    def compute(self, evaluate: Evaluation, x: Tensor, *, alone: bool) -> Awaitable[Computed]:
         """Evaluate a gradient at x as it is now. `alone`: nothing else can happen on this rank meanwhile."""
         ...
 

@@ -2,10 +2,10 @@
 
 A gradient is determined when it is asked for, by a model and a mini-batch, and needed only when its virtual compute
 time is over. So requests queue up, and the first one that falls due has all outstanding ones computed in one vectorised
-call: for algorithms in rounds one call a round; for asynchronous ones about half the workers a call. It changes no
-result beyond rounding.
+call: for algorithms in rounds one call a round. For asynchronous ones n workers make calls of nearly n if compute times
+vary little, and of sqrt(pi n / 2) if they are exponential, the worst case. It changes no result beyond rounding.
 
-Symbols: k = requests in a call, P = parameters.
+Symbols: n = workers, P = parameters.
 """
 
 from __future__ import annotations
@@ -41,16 +41,8 @@ class LazyGradients:
         self._rows[len(self._queue)].copy_(x)
         self._queue.append(evaluation)
 
-    def settle(self, evaluation: Evaluation) -> None:
-        """Make sure that a gradient that was asked for has been computed."""
-        if not evaluation.is_done:
-            self._compute_all()
-
-    def forget(self) -> None:
-        """Drop what is queued: nobody will want it."""
-        self._queue.clear()
-
-    def _compute_all(self) -> None:
+    def settle(self) -> None:
+        """Compute all gradients that were asked for."""
         for number, lo in enumerate(range(0, len(self._queue), self._together)):
             asked = self._queue[lo : lo + self._together]
             gradients, losses = self._workload.gradients(
@@ -58,4 +50,8 @@ class LazyGradients:
             )
             for evaluation, out, loss in zip(asked, gradients.unbind(), losses.unbind(), strict=True):
                 evaluation.done(out, loss)
+        self._queue.clear()
+
+    def forget(self) -> None:
+        """Drop what is queued: nobody will want it."""
         self._queue.clear()

@@ -123,6 +123,8 @@ class MPITransport:
         memory: how messages are put together; None chooses by the device and by what MPI was found to be able to do.
     """
 
+    may_block = True
+
     def __init__(
         self,
         world: MPI.Comm,

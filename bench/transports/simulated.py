@@ -80,7 +80,7 @@ class SimulatedWorld:
         self._out_free_s = [0.0] * self.fabric.queues
         self._in_free_s = [0.0] * self.fabric.queues
         self._collective_free_s = 0.0  # collectives go one after the other
-        self._links: dict[tuple[int, int], _Link] = {}
+        self._links: list[dict[int, _Link]] = [{} for _ in range(ranks)]  # by sender and receiver
         absences = {rank: compute.absences(rank) for rank in compute.named_workers}
         self._absences = {rank: outages for rank, outages in absences.items() if outages is not None}
         # For an all-reduce it does not matter who is absent: nothing is lost, and nothing moves.
@@ -92,7 +92,8 @@ class SimulatedWorld:
 
     def post(self, src: int, dst: int, envelope: Envelope, on_sent: OnSent) -> None:
         """Queue on the sender's NIC; then latency; then the receiver's NIC."""
-        now, link = self.kernel.now(), self._links.get((src, dst)) or self._connect(src, dst)
+        now = self.kernel.now()
+        link = self._links[src].get(dst) or self._connect(src, dst)
         self.in_flight += 1
         if src == dst or envelope.kind == CONTROL:
             link.tails.append(envelope)
@@ -109,7 +110,7 @@ class SimulatedWorld:
         self.kernel.call_at(start_s + route.latency_s, self._arrive, link)
 
     def _connect(self, src: int, dst: int) -> _Link:
-        link = self._links[src, dst] = _Link(src, dst, self.fabric.route(src, dst))
+        link = self._links[src][dst] = _Link(src, dst, self.fabric.route(src, dst))
         return link
 
     def _arrive(self, link: _Link) -> None:
@@ -240,10 +241,25 @@ def mean_(vectors: Sequence[Tensor]) -> None:
 class SimulatedTransport:
     """One simulated rank; see `bench.transports.base.Transport`."""
 
+    __slots__ = (
+        "_collectives",
+        "_computes_until_s",
+        "_outages",
+        "kernel",
+        "rank",
+        "ranks",
+        "receive",
+        "size",
+        "times",
+        "world",
+    )
+
+    may_block = False
+    receive: Callable[[Envelope], None]
+
     def __init__(self, world: SimulatedWorld, rank: int, ranks: int, compute: Compute, seed: int) -> None:
         self.world, self.kernel = world, world.kernel
         self.rank, self.size, self.ranks = rank, world.size, ranks
-        self.receive: Callable[[Envelope], None]
         self.times = compute.times(seed, rank)
         self._outages = compute.outages(rank)
         self._collectives = 0  # how many this rank has joined
@@ -259,14 +275,18 @@ class SimulatedTransport:
     def quiet(self) -> bool:
         return False
 
-    async def compute(self, evaluate: Evaluation, x: Tensor, *, alone: bool) -> Computed:
+    def compute(self, evaluate: Evaluation, x: Tensor, *, alone: bool) -> Future[Computed]:
         # The result is fixed by x and the batch as they are now; only its time lies in the future.
         self.world.gradients.ask(evaluate, x)
-        kernel = self.kernel
-        t0, compute_s = self._occupy()
-        await kernel.sleep(self._done_s(t0, compute_s) - kernel.now(), COMPUTING)
-        self.world.gradients.settle(evaluate)
-        return Computed(evaluate.loss, t0, kernel.now())
+        future: Future[Computed] = Future(COMPUTING)
+        t0, _ = self._occupy()
+        self.kernel.call_at(self._computes_until_s, self._computed, evaluate, t0, future)
+        return future
+
+    def _computed(self, evaluate: Evaluation, t0: float, future: Future[Computed]) -> None:
+        if not evaluate.is_done:
+            self.world.gradients.settle()
+        future.set(Computed(evaluate.loss, t0, self.kernel.now()))
 
     def _occupy(self) -> tuple[float, float]:
         """When the processor can begin with the next gradient, and how long it will take."""
@@ -291,7 +311,8 @@ class SimulatedTransport:
             done += bucket.hi - bucket.lo
             ready_s = self._done_s(t0, compute_s * (FORWARD_SHARE + (1 - FORWARD_SHARE) * done / x.numel()))
             await self.kernel.sleep(ready_s - self.kernel.now(), COMPUTING)
-            self.world.gradients.settle(evaluate)
+            if not evaluate.is_done:
+                self.world.gradients.settle()
             future = self.world.join((number, b), self.rank, "gradient", evaluate.out[bucket.lo : bucket.hi])
             joined.append((self.kernel.now(), future, bucket))
         t1 = self.kernel.now()
