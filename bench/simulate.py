@@ -21,8 +21,8 @@ from bench.clock import VirtualClock
 from bench.cluster import Compute, Network
 from bench.events import EventLog, Recorder
 from bench.kernel import Kernel, Task
+from bench.transports.hosted import world_of
 from bench.transports.lazy import LazyGradients
-from bench.transports.simulated import SimulatedWorld
 from bench.worker import InitialPoint, RankHandle
 from bench.workloads.base import Workload, seed_sequence
 from bench.workloads.cost_only import CostOnly
@@ -84,13 +84,14 @@ class Simulation:
         self.algorithm = algorithm
         self._clock = VirtualClock()
         self.kernel = Kernel(self._clock, ties=ties)
-        self.world = SimulatedWorld(
+        network, compute = network or Network(), compute or Compute()
+        self.world = world_of(network, compute)(
             self.kernel,
             LazyGradients(workload, together(workload, gradients)),
             size=workers,
             ranks=ranks,
-            network=network or Network(),
-            compute=compute or Compute(),
+            network=network,
+            compute=compute,
             seed=seed,
         )
         default = optimizer or OptimizerSettings(**workload.optimizer)

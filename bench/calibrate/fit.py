@@ -11,20 +11,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from bench.calibrate.measure import Measurements, StepTimes, trimmed_mean
+from bench.calibrate.machine import SimulatedMachine, Subject
+from bench.calibrate.measure import Measurements, StepTimes, trimmed_mean, waits_s
+from bench.calibrate.programs import Asking
 from bench.cluster import HEADER_NBYTES, Compute, Fabric, Handling, Network, Wire
 from bench.cluster.collectives import Collective
 from bench.cluster.file import ONE_HOST
 
 QUANTILES = 500
 """Gradient times that are kept, evenly spaced in probability."""
+
+SIMULATED_ANSWERS = 400
+"""Steps that are simulated for a mean time of answers."""
+
+NOTHING = 1e-3
+"""Share of a step below which a step's later cost is none."""
+
+ROUNDS = 5
+"""In which waits for answers are matched; naps make them a staircase."""
 
 OWN_WEIGHT = 30.0
 """Of the workloads' own sizes, against 1 of the others."""
@@ -109,7 +120,7 @@ def messages(found: Measurements) -> tuple[Wire, Handling, dict[str, float]]:
     message_s = min(message_s, trip.base_s)
     per_byte_s = trip.byte_s - byte_s
     wire = Wire(
-        latency_s=trip.base_s - message_s,
+        latency_s=trip.base_s + HEADER_NBYTES * byte_s - message_s,  # the header costs the wire, not the receiver
         bandwidth_Gbit_per_s=8e-9 / per_byte_s if per_byte_s > 1e-3 * trip.byte_s else math.inf,
     )
     handling = Handling(message_s=message_s, byte_s=byte_s, look_s=found.look_s, nap_s=found.nap_s)
@@ -174,15 +185,72 @@ def compute(times: StepTimes, *, cores: int) -> Compute:
     """A workload's compute times: quantiles of its gradients, and what a step costs beside them."""
     gradients = np.asarray(times.together_s)
     plain_s = trimmed_mean(times.plain_s)
-    shares = (np.arange(min(QUANTILES, len(gradients))) + 0.5) / min(QUANTILES, len(gradients))
+    count = min(QUANTILES, len(gradients))
+    shares = (np.arange(count) + 0.5) / count
+    cold_s, cold_lasts = cooling([trimmed_mean(phase) - plain_s for phase in times.asking_s[:-1] if phase])
+    if cold_s < NOTHING * plain_s:
+        cold_s = cold_lasts = 0.0
     return Compute(
         distribution="trace",
-        times_s=tuple(float(f"{time_s:.6g}") for time_s in np.quantile(gradients, shares)),
+        times_s=tuple(_rounded(float(time_s)) for time_s in np.quantile(gradients, shares)),
         step_s=_rounded(plain_s - trimmed_mean(times.together_s)),
         aside_s=_rounded(trimmed_mean(times.beside_s) - plain_s) if times.beside_s else 0.0,
-        cold_s=_rounded(trimmed_mean(times.reducing_s) - plain_s) if times.reducing_s else 0.0,
+        cold_s=_rounded(cold_s),
+        cold_lasts=round(cold_lasts, 3),
+        cold_reduce_s=_rounded(trimmed_mean(times.reducing_s) - plain_s) if times.reducing_s else 0.0,
         cores_per_node=cores,
     )
+
+
+def cooling(later_s: Sequence[float]) -> tuple[float, float]:
+    """(c, r) such that the k-th step after a disturbance, from 0, takes nearly c r^k longer; least squares, r < 1.
+
+    Example:
+        >>> cooling([0.4, 0.2, 0.1, 0.05])
+        (0.4, 0.5)
+    """
+    extra = np.maximum(np.asarray(later_s, dtype=np.float64), 0.0)
+    if not len(extra) or not extra.any():
+        return 0.0, 0.0
+    best = (math.inf, 0.0, 0.0)
+    for lasts in np.linspace(0.0, 0.95, 96):
+        shape = lasts ** np.arange(len(extra))
+        first = float(shape @ extra / (shape @ shape))
+        best = min(best, (float(((first * shape - extra) ** 2).sum()), first, float(lasts)))
+    return round(best[1], 12), round(best[2], 12)
+
+
+def refine(
+    network: Network, computes: dict[str, Compute], found: Measurements, subjects: Sequence[Subject], ranks: int
+) -> tuple[Network, dict[str, Compute]]:
+    """wake_s and busy_s, so that the simulator's waits for answers are as long as the measured ones.
+
+    Both come on top of what spinning ranks feel: a rank that naps also wakes up, and one that computes beside shares
+    Python's lock with that.
+    """
+
+    def simulated_s(program: Asking, subject: Subject) -> float:
+        machine = SimulatedMachine(ranks, network, computes)
+        seconds = SIMULATED_ANSWERS * trimmed_mean(found.steps[subject.label].plain_s)
+        return trimmed_mean(waits_s(machine.run(program, subject, seconds)[0]))
+
+    asked = [s for s in subjects if found.steps[s.label].idle_answers_s and found.steps[s.label].busy_answers_s]
+    handling = network.handling
+    for _ in range(ROUNDS if asked and handling.nap_s else 0):
+        measured = np.array([trimmed_mean(found.steps[s.label].idle_answers_s) for s in asked])
+        missing = measured - np.array([simulated_s(Asking(), s) for s in asked])
+        more_s = float((missing / measured**2).sum() / (2 / measured**2).sum())  # there and back
+        if abs(more_s) > NOTHING * float(measured.min()):
+            handling = replace(handling, wake_s=_rounded(handling.wake_s + more_s))
+            network = replace(network, handling=handling)
+    for _ in range(ROUNDS):
+        for subject in asked:
+            before = computes[subject.label]
+            measured_s = trimmed_mean(found.steps[subject.label].busy_answers_s)
+            missing_s = measured_s - simulated_s(Asking(busy=True), subject)
+            if abs(missing_s) > NOTHING * measured_s:
+                computes = computes | {subject.label: replace(before, busy_s=_rounded(before.busy_s + missing_s))}
+    return network, computes
 
 
 def _rounded(seconds: float) -> float:

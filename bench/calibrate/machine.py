@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -69,7 +69,7 @@ def rows_of(recorder: Recorder) -> list[Row]:
 
 @dataclass
 class SimulatedMachine:
-    """A cluster of which everything is known."""
+    """A cluster of which everything is known; its gradients have no values."""
 
     ranks: int
     network: Network
@@ -77,14 +77,19 @@ class SimulatedMachine:
 
     def run(self, program: Algorithm, subject: Subject, seconds: float, *, spin: bool = False) -> Rows:
         """See `Machine`."""
+        network = self.network
+        if spin:
+            awake = replace(network.handling, wake_s=0.0, look_s=0.0, nap_s=0.0)
+            network = replace(network, handling=awake)
         simulation = Simulation(
             program,
             subject.workload,
             workers=self.ranks,
             seed=SEED,
             optimizer=subject.optimizer,
-            network=self.network,
+            network=network,
             compute=self.compute[subject.label],
+            gradients="none",
         ).run(Budget(seconds=seconds, snapshots=1))
         return [rows_of(handle.recorder) for handle in simulation.handles]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.calibrate.machine import Machine, Row, Rows, Subject
-from bench.calibrate.programs import Reductions, Requests, Steps
+from bench.calibrate.programs import Asking, Reductions, Requests, Steps
 
 Times = NDArray[np.float64]
 
@@ -24,8 +24,11 @@ TRIMMED = 0.05
 AT_ONCE = 8
 """Requests under way at once, to see how many a rank can answer."""
 
+PERIOD = 6
+"""Steps between two requests, to see how long the first steps after one are slower."""
+
 LARGEST_NBYTES = 64 << 20
-SMALL = 8
+APART = 16
 """Sizes are this factor apart."""
 
 
@@ -40,6 +43,10 @@ class StepTimes:
     plain_s: list[float] = field(default_factory=list)  # whole steps of `together`
     beside_s: list[float] = field(default_factory=list)  # whole steps with the gradient beside
     reducing_s: list[float] = field(default_factory=list)  # steps with an all-reduce, without the all-reduce
+    asking_s: list[list[float]] = field(default_factory=lambda: [[] for _ in range(PERIOD)])  # steps, 0, 1, ... after a
+    # request, without the waiting for its answer
+    idle_answers_s: list[float] = field(default_factory=list)  # waits for an answer of a rank that does nothing else
+    busy_answers_s: list[float] = field(default_factory=list)  # waits for an answer of one that computes
 
 
 @dataclass
@@ -84,7 +91,7 @@ def measure(
         if machine.ranks > 1:
             for length in lengths:
                 tell(f"round {k + 1} of {rounds}: {4 * length} bytes")
-                _messages(machine, lightest, found, length, seconds / 2)
+                _messages(machine, lightest, found, length, seconds / 3)
     return found
 
 
@@ -93,13 +100,13 @@ def sizes(own_nbytes: Sequence[int], largest_nbytes: int) -> list[int]:
 
     Example:
         >>> sizes([4000], 1 << 12)
-        [1, 16, 128, 1000, 1024]
+        [1, 64, 1000, 1024]
     """
     grid = []
     nbytes = largest_nbytes
-    while nbytes > 4 * SMALL:
+    while nbytes > 4 * APART:
         grid.append(nbytes // 4)
-        nbytes //= SMALL
+        nbytes //= APART
     return sorted({1, *grid, *(max(1, own // 4) for own in own_nbytes)})
 
 
@@ -112,6 +119,11 @@ def _steps(machine: Machine, subject: Subject, found: StepTimes, fitting: int, s
     if machine.ranks > 1:
         found.alone_s += _pooled(machine.run(Steps(ranks=1), subject, seconds / 2), gradients_s)
         found.reducing_s += _pooled(machine.run(Reductions(), subject, seconds), without_reductions_s)
+        rows = machine.run(Asking(period=PERIOD), subject, seconds)[0]
+        for phase, times_s in enumerate(after_requests_s(rows, PERIOD)):
+            found.asking_s[phase] += times_s
+        found.idle_answers_s += waits_s(machine.run(Asking(), subject, seconds)[0])
+        found.busy_answers_s += waits_s(machine.run(Asking(busy=True), subject, seconds)[0])
     if machine.ranks > fitting:
         found.crowded_s += _pooled(machine.run(Steps(ranks=machine.ranks), subject, seconds), gradients_s)
 
@@ -174,6 +186,35 @@ def round_trips_s(rows: Sequence[Row]) -> Times:
     """From each request to its answer."""
     asked, answered = np.sort(_of(rows, "send")[0]), _of(rows, "recv")[1]
     return answered - asked[: len(answered)]
+
+
+def waits_s(rows: Sequence[Row]) -> list[float]:
+    """How long each wait took."""
+    t0, t1 = _of(rows, "wait")
+    return [float(time_s) for time_s in t1 - t0]
+
+
+def after_requests_s(rows: Sequence[Row], period: int) -> list[list[float]]:
+    """How long the first, second, ... step after each request took: from the answer, or the end of the step before, to
+    the end of the step or, in the last one, to the next request.
+
+    Returns:
+        `period` lists of times.
+    """
+    applied = _of(rows, "apply")[1]
+    asked, answered = _of(rows, "wait")
+    phases: list[list[float]] = [[] for _ in range(period)]
+    for begin, end in zip(answered, np.append(asked, np.inf)[1:], strict=True):
+        ends = applied[(applied >= begin) & (applied < end)]
+        if len(ends) < period or not np.isfinite(end):
+            continue
+        # The rest of the step that asked, then whole steps; the part before the next request joins the first rest.
+        rest = ends[0] - begin
+        marks = ends[:period]
+        for phase, time_s in enumerate(np.diff(marks)):
+            phases[phase].append(float(time_s))
+        phases[period - 1].append(float(end - marks[-1] + rest))
+    return phases
 
 
 def answers_s(rows: Sequence[Row], at_once: int) -> list[float]:

@@ -6,11 +6,13 @@ Nothing here looks at a clock: a run's event rows say how long things took.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from algorithms.ad_psgd import average_
 from algorithms.interface import Algorithm, Message, Need, Worker
 
 TAG = "calibrate"
@@ -56,7 +58,7 @@ class Reductions(Algorithm):
     async def worker(self, w: Worker) -> None:
         """One worker."""
         x, opt = w.replica(), w.optimizer(self.optimizer)
-        vector = torch.zeros(self.length)
+        vector = torch.zeros(self.length, device=x.data.device)
         async for _ in w.steps():
             if self.length:
                 x.apply_(await w.gradient(x), opt)
@@ -84,7 +86,7 @@ class Requests(Algorithm):
     async def worker(self, w: Worker) -> None:
         """One worker."""
         if w.rank == self.peer:
-            kept = torch.zeros(self.length)
+            kept = torch.zeros(self.length, device=w.replica().data.device)
 
             def answer(message: Message) -> Tensor:
                 difference = 0.5 * (message.data - kept)
@@ -93,8 +95,36 @@ class Requests(Algorithm):
 
             w.serve(TAG, answer)
         if w.rank == 0:
-            asked = torch.ones(self.length)
+            asked = torch.ones(self.length, device=w.replica().data.device)
             async for _ in w.steps():
                 answers = [w.start(w.request(self.peer, TAG, asked)) for _ in range(self.at_once)]
                 for answered in answers:
                     asked.copy_(await answered)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking(Algorithm):
+    """Worker 0 takes steps and every `period` of them asks worker 1, after its gradient, for its model.
+
+    Attributes:
+        busy: worker 1 takes steps too, so that it answers while it computes.
+    """
+
+    name: ClassVar[str] = "calibrate-asking"
+    summary: ClassVar[str] = "steps, and requests between them"
+    needs: ClassVar[frozenset[Need]] = frozenset({"point-to-point"})
+
+    period: int = 1
+    busy: bool = False
+
+    async def worker(self, w: Worker) -> None:
+        """One worker."""
+        x, opt = w.replica(), w.optimizer(self.optimizer)
+        if w.rank == 1:
+            w.serve(TAG, partial(average_, x))
+        if w.rank == 0 or (w.rank == 1 and self.busy):
+            async for t in w.steps():
+                g = await w.gradient(x)
+                if w.rank == 0 and t % self.period == 0:
+                    x.mix_(await w.request(1, TAG, x.data), weight=0.5)
+                x.apply_(g, opt)

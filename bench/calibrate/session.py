@@ -72,10 +72,13 @@ def calibrate(study: Study, output: Path, transport: str, seconds: float) -> Non
     found = measure(machine, subjects, cores=cores() * hosts, seconds=seconds, tell=tell)
     if rank > 0:
         return
+    tell("fitting")
     network, residuals = fit.network(found, ranks=ranks, hosts=hosts)
+    computes = {label: fit.compute(times, cores=cores()) for label, times in found.steps.items()}
+    network, computes = fit.refine(network, computes, found, subjects, ranks)
     cluster = Cluster(
         network=network,
-        compute={label: fit.compute(times, cores=cores()) for label, times in found.steps.items()},
+        compute=computes,
         measured=Measured(
             transport=transport,
             ranks=ranks,

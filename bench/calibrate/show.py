@@ -42,21 +42,20 @@ def report(found: Measurements, cluster: Cluster, ranks: int) -> str:
 
 
 def _steps(found: Measurements, cluster: Cluster) -> str:
-    titles = ("workload", "bytes", "alone", "together", "5 %", "95 %", "all ranks", "step_s", "aside_s", "cold_s")
-    lines: list[Sequence[str]] = [titles]
+    titles = ("workload", "bytes", "alone", "together", "5 %", "95 %", "all ranks", "idle answers", "busy answers")
+    gradients: list[Sequence[str]] = [titles]
+    costs = ("step_s", "aside_s", "busy_s", "cold_s", "cold_lasts", "cold_reduce_s")
+    beside: list[Sequence[str]] = [("workload", *costs)]
     for label, times in found.steps.items():
-        compute = cluster.compute[label]
-        lines.append(
-            (
-                label,
-                str(times.nbytes),
-                *(_ms(times.alone_s, 0.5), _ms(times.together_s, 0.5)),
-                *(_ms(times.together_s, 0.05), _ms(times.together_s, 0.95)),
-                _ms(times.crowded_s, 0.5),
-                *(f"{1e3 * value:.3f}" for value in (compute.step_s, compute.aside_s, compute.cold_s)),
-            )
-        )
-    return "gradients and what a step costs beside them [ms]\n" + columns(lines)
+        together = [_ms(times.together_s, quantile) for quantile in (0.5, 0.05, 0.95)]
+        others = [_ms(times_s, 0.5) for times_s in (times.crowded_s, times.idle_answers_s, times.busy_answers_s)]
+        gradients.append((label, str(times.nbytes), _ms(times.alone_s, 0.5), *together, *others))
+        values = [(name, getattr(cluster.compute[label], name)) for name in costs]
+        beside.append((label, *(f"{v if name == 'cold_lasts' else 1e3 * v:.3f}" for name, v in values)))
+    return (
+        "gradients (medians), and waits for an answer of a rank that does nothing else, and of one that computes [ms]\n"
+        f"{columns(gradients)}\n\nwhat a step costs beside its gradient [ms]\n{columns(beside)}"
+    )
 
 
 def _ms(times_s: Sequence[float], quantile: float) -> str:

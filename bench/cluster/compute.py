@@ -103,7 +103,10 @@ class Compute:
         absent: workers that die and return.
         step_s: a step's work beside its gradient: the optimiser, the mini-batch, records. Done before the gradient.
         aside_s: by which a gradient takes longer in a thread beside the one that handles messages.
-        cold_s: by which a gradient takes longer after a message or an all-reduce: caches have been used for others.
+        busy_s: by which taking a message takes longer while a gradient is computed beside.
+        cold_s: by which a gradient takes longer after a message: the processor has slept, and its caches are cold.
+        cold_reduce_s: the same after an all-reduce.
+        cold_lasts: share of that which the next gradient still feels, and of this the one after, and so on.
         cores_per_node: cores that the ranks of a node share; 0 = each rank has enough of its own.
     """
 
@@ -122,7 +125,10 @@ class Compute:
     absent: tuple[Absence, ...] = field(default=(), metadata={"in_id": "if set"})
     step_s: float = field(default=0.0, metadata={"in_id": "if set"})
     aside_s: float = field(default=0.0, metadata={"in_id": "if set"})
+    busy_s: float = field(default=0.0, metadata={"in_id": "if set"})
     cold_s: float = field(default=0.0, metadata={"in_id": "if set"})
+    cold_reduce_s: float = field(default=0.0, metadata={"in_id": "if set"})
+    cold_lasts: float = field(default=0.0, metadata={"in_id": "if set"})
     cores_per_node: int = field(default=0, metadata={"in_id": "if set"})
 
     def __post_init__(self) -> None:
@@ -132,7 +138,9 @@ class Compute:
             raise ValueError(f'sigma must be finite and >= 0 and needs distribution = "lognormal": got {self.sigma}')
         if not 0 <= self.shift < 1 or (self.shift and self.distribution != "shifted-exponential"):
             raise ValueError(f'shift must lie in 0..1 and needs distribution = "shifted-exponential": got {self.shift}')
-        for name in ("step_s", "aside_s", "cold_s"):
+        if not 0 <= self.cold_lasts < 1:
+            raise ValueError(f"cold_lasts must lie in 0..1: got {self.cold_lasts}")
+        for name in ("step_s", "aside_s", "busy_s", "cold_s", "cold_reduce_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a finite time >= 0: got {getattr(self, name)}")
         if self.cores_per_node < 0:

@@ -19,22 +19,26 @@ class Handling:
     Attributes:
         message_s, byte_s: processor time of taking one message, and each byte of it, and of doing with it what is to be
             done; one after the other.
+        wake_s: processor time that taking a message takes longer when the rank had napped: its caches are cold.
         look_s: what each nap takes longer than it should: the timer, waking up, and looking.
         nap_s: longest nap; 0 = messages are noticed at once.
     """
 
     message_s: float = 0.0
     byte_s: float = 0.0
+    wake_s: float = 0.0
     look_s: float = 0.0
     nap_s: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("message_s", "byte_s", "look_s", "nap_s"):
+        for name in ("message_s", "byte_s", "wake_s", "look_s", "nap_s"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be a finite time >= 0: got {value}")
-        if self.look_s and not self.nap_s:
-            raise ValueError(f"look_s needs nap_s > 0, the longest nap: got look_s={self.look_s}")
+        if (self.look_s or self.wake_s) and not self.nap_s:
+            raise ValueError(
+                f"look_s and wake_s need nap_s > 0, the longest nap: got look_s={self.look_s}, wake_s={self.wake_s}"
+            )
 
     def taking_s(self, nbytes: float) -> float:
         """Processor time of taking a message of `nbytes` [s]."""

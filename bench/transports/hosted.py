@@ -23,7 +23,8 @@ from bench.transports.simulated import COMPUTING, FORWARD_SHARE, SimulatedTransp
 
 def world_of(network: Network, compute: Compute) -> type[SimulatedWorld]:
     """The simplest world that has all that these settings speak of."""
-    costs = compute.step_s or compute.aside_s or compute.cold_s or compute.cores_per_node
+    c = compute
+    costs = c.step_s or c.aside_s or c.busy_s or c.cold_s or c.cold_reduce_s or c.cores_per_node
     return HostedWorld if costs or network.limit or network.handling != Handling() else SimulatedWorld
 
 
@@ -102,8 +103,8 @@ class HostedTransport(SimulatedTransport):
         self._free_s = {False: 0.0, True: 0.0}  # when each thread has done its work: the one beside, the first
         self._unsent, self._sent_s = 0, 0.0  # messages in the token bucket; when the NIC has passed the others
         self._idle_s = 0.0  # since when this rank has had nothing to do
-        self._computing = 0  # gradients in the first thread
-        self._is_cold = False  # whether messages or an all-reduce came after the last gradient
+        self._computing = {False: 0, True: 0}  # gradients under way in the thread beside, and in the first
+        self._cold_s = 0.0  # by which the next gradient takes longer
         self._inbox: deque[Envelope] = deque()
 
     def attach(self, receive: Callable[[Envelope], None], only_computing: Callable[[], bool]) -> None:
@@ -134,15 +135,19 @@ class HostedTransport(SimulatedTransport):
         self._inbox.append(envelope)
         now = self.kernel.now()
         # A rank that computes in its first thread has nothing to say meanwhile, so it does not matter when it looks.
-        seen_s = now if self._computing else self._handling.noticed_s(self._idle_s, now)
-        self.kernel.call_at(seen_s, self._seen, self._handling.taking_s(envelope.data.nbytes))
+        seen_s = now if self._computing[True] else self._handling.noticed_s(self._idle_s, now)
+        taking_s = self._handling.taking_s(envelope.data.nbytes) + (self._handling.wake_s if seen_s > now else 0.0)
+        self.kernel.call_at(seen_s, self._seen, taking_s)
 
     def _seen(self, taking_s: float) -> None:
         self._idle_s = self.kernel.now()
-        self._work(taking_s, first=True).then(self._handle)
+        busy_s = self._costs.busy_s if self._computing[False] else 0.0
+        self._work(taking_s + busy_s, first=True).then(self._handle)
 
     def _handle(self) -> None:
-        self._idle_s, self._is_cold = self.kernel.now(), True
+        self._idle_s = self.kernel.now()
+        if not any(self._computing.values()):
+            self._cold_s = max(self._cold_s, self._costs.cold_s)
         self._take(self._inbox.popleft())
         self.world._landed(1)
 
@@ -165,14 +170,14 @@ class HostedTransport(SimulatedTransport):
 
     def _begin(self, evaluate: Evaluation, alone: bool, future: Future[Computed]) -> None:
         first = alone or (self.quiet() and self._only_computing())
-        compute_s = self.times.next() + (not first) * self._costs.aside_s
+        compute_s = self._compute_s(first)
         self._idle_s = self.kernel.now()
 
         def begun() -> None:
             t0 = self.kernel.now()
             self._gradient(compute_s, first).then(lambda: self._end(evaluate, t0, future))
 
-        self._gradient(self._before_s(), first).then(begun)
+        self._gradient(self._costs.step_s, first).then(begun)
 
     def _end(self, evaluate: Evaluation, t0: float, future: Future[Computed]) -> None:
         self._idle_s = self.kernel.now()
@@ -180,29 +185,29 @@ class HostedTransport(SimulatedTransport):
             self.world.gradients.settle()
         future.set(Computed(evaluate.loss, t0, self.kernel.now()))
 
-    def _before_s(self) -> float:
-        """How long this rank is at it before the next gradient begins."""
-        before_s = self._costs.step_s + self._is_cold * self._costs.cold_s
-        self._is_cold = False
-        return before_s
+    def _compute_s(self, first: bool) -> float:
+        """How long the next gradient takes."""
+        compute_s = self.times.next() + self._cold_s + (0.0 if first else self._costs.aside_s)
+        self._cold_s *= self._costs.cold_lasts
+        return compute_s
 
     def _gradient(self, seconds: float, first: bool) -> Future[None]:
         """Part of a gradient, in the first thread or in the one beside it."""
-        self._computing += first
+        self._computing[first] += 1
         done = self._work(seconds, first=first)
         done.then(lambda: self._stopped(first))
         return done
 
     def _stopped(self, first: bool) -> None:
-        self._computing -= first
+        self._computing[first] -= 1
 
     async def mean_gradient(
         self, evaluate: Evaluation, x: Tensor, buckets: Sequence[Bucket], *, alone: bool
     ) -> tuple[Computed, list[Reduced]]:
         self.world.gradients.ask(evaluate, x)
         number = self._next_number()
-        compute_s = self.times.next() + (not alone) * self._costs.aside_s
-        await self._gradient(self._before_s(), alone)
+        compute_s = self._compute_s(alone)
+        await self._gradient(self._costs.step_s, alone)
         t0 = self.kernel.now()
         joined = []
         done, before = 0, 0.0
@@ -217,7 +222,7 @@ class HostedTransport(SimulatedTransport):
             joined.append((self.kernel.now(), future, bucket))
         t1 = self.kernel.now()
         reduced = [Reduced(start_s, await future, bucket.hi - bucket.lo) for start_s, future, bucket in joined]
-        self._idle_s, self._is_cold = self.kernel.now(), True
+        self._reduced()
         return Computed(evaluate.loss, t0, t1), reduced
 
     async def allreduce_mean(self, v: Tensor, label: str, *, alone: bool) -> Reduced:
@@ -226,5 +231,9 @@ class HostedTransport(SimulatedTransport):
             seen_s = self._handling.noticed_s(self._idle_s, self.kernel.now())
             await self.kernel.sleep(seen_s - self.kernel.now(), COMPUTING)
             reduced = Reduced(reduced.t0_s, seen_s, reduced.length)
-        self._idle_s, self._is_cold = self.kernel.now(), True
+        self._reduced()
         return reduced
+
+    def _reduced(self) -> None:
+        self._idle_s = self.kernel.now()
+        self._cold_s = max(self._cold_s, self._costs.cold_reduce_s)

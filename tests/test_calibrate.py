@@ -1,0 +1,136 @@
+"""Calibration of a simulated cluster gives that cluster back: the same programs and fits as on real ranks."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from algorithms.optim import OptimizerSettings
+from bench.calibrate import fit
+from bench.calibrate.machine import Row, SimulatedMachine, Subject
+from bench.calibrate.measure import Measurements, after_requests_s, measure, reductions_s, without_reductions_s
+from bench.cluster import Compute, Handling, Network
+from bench.workloads.quadratic import Quadratic
+
+LATENCY_S, GBIT = 50e-6, 10.0
+PLAIN = Network(latency_s=LATENCY_S, bandwidth_Gbit_per_s=GBIT)
+LABEL = "quadratic"
+
+
+def subject(dimension: int = 4000) -> Subject:
+    workload = Quadratic(dimension=dimension).build(torch.device("cpu"), 4)
+    return Subject(LABEL, workload, OptimizerSettings(name="sgd", lr=0.1))
+
+
+def calibrated(
+    network: Network, compute: Compute, *, ranks: int = 2, seconds: float = 0.05
+) -> tuple[Network, Compute, dict[str, float], Measurements]:
+    """What calibration finds of a cluster."""
+    subjects = [subject()]
+    machine = SimulatedMachine(ranks, network, {LABEL: compute})
+    found = measure(machine, subjects, cores=ranks, seconds=seconds, rounds=1, largest_nbytes=1 << 20)
+    fitted, residuals = fit.network(found, ranks=ranks, hosts=ranks)
+    computes = {LABEL: fit.compute(found.steps[LABEL], cores=0)}
+    fitted, computes = fit.refine(fitted, computes, found, subjects, ranks)
+    return fitted, computes[LABEL], residuals, found
+
+
+@pytest.mark.parametrize("module", ["fit", "measure", "machine"])
+def test_doctests(module: str) -> None:
+    assert doctest.testmod(importlib.import_module(f"bench.calibrate.{module}")).failed == 0
+
+
+@pytest.mark.parametrize(("ranks", "kind"), [(2, "ring"), (4, "ring"), (4, "tree"), (3, "recursive-halving")])
+def test_a_network_is_found_as_it_is(ranks: int, kind: str) -> None:
+    network = replace(PLAIN, collective=kind)
+    fitted, compute, residuals, _ = calibrated(network, Compute(gradient_s=1e-3), ranks=ranks)
+    assert fitted.latency_s == pytest.approx(LATENCY_S, rel=1e-6)
+    assert fitted.bandwidth_Gbit_per_s == pytest.approx(GBIT, rel=1e-6)
+    assert fitted.handling == Handling()
+    assert (fitted.collective, fitted.collective_latency_s, fitted.collective_bandwidth_Gbit_per_s) == (
+        kind,
+        None,
+        None,
+    )
+    assert all(residual < 1e-6 for residual in residuals.values())
+    assert set(compute.times_s) == {1e-3}
+    assert replace(compute, times_s=(), trace_sha256="", distribution="constant") == Compute()
+
+
+def test_all_reduces_of_their_own_speed_are_found() -> None:
+    network = replace(PLAIN, collective_latency_s=10e-6, collective_bandwidth_Gbit_per_s=40.0)
+    fitted = calibrated(network, Compute(gradient_s=1e-3), ranks=4)[0]
+    assert fitted.collective == "ring"
+    assert fitted.collective_latency_s == pytest.approx(10e-6, rel=1e-5)
+    assert fitted.collective_bandwidth_Gbit_per_s == pytest.approx(40.0, rel=1e-5)
+    assert fitted.latency_s == pytest.approx(LATENCY_S, rel=1e-6)
+
+
+def test_what_a_step_costs_beside_its_gradient_is_found() -> None:
+    costs = {"step_s": 2e-4, "aside_s": 1e-4, "cold_s": 8e-5, "cold_lasts": 0.5, "cold_reduce_s": 6e-5}
+    compute = calibrated(PLAIN, Compute(gradient_s=1e-3, **costs))[1]  # type: ignore[arg-type]
+    for name, value in costs.items():
+        assert getattr(compute, name) == pytest.approx(value, rel=1e-3), name
+    assert compute.busy_s == 0
+
+
+@pytest.mark.parametrize("own", [Handling(message_s=2e-4), Handling(message_s=1e-4, byte_s=2e-9)])
+def test_what_a_message_costs_its_receiver_is_found(own: Handling) -> None:
+    fitted, compute, _, _ = calibrated(replace(PLAIN, handling=own), Compute(gradient_s=1e-3))
+    assert fitted.handling.message_s == pytest.approx(own.message_s, rel=1e-3)
+    assert fitted.handling.byte_s == pytest.approx(own.byte_s, rel=1e-3)
+    assert fitted.latency_s == pytest.approx(LATENCY_S, rel=1e-3)
+    assert fitted.bandwidth_Gbit_per_s == pytest.approx(GBIT, rel=1e-3)
+    assert compute.busy_s == 0
+
+
+def test_waking_up_and_answering_while_computing_are_found() -> None:
+    handling = Handling(message_s=1e-5, wake_s=9e-5, look_s=5e-5, nap_s=1e-3)
+    costs = {"step_s": 1e-4, "aside_s": 1e-4, "busy_s": 4e-4}
+    fitted, compute, _, _ = calibrated(
+        replace(PLAIN, handling=handling), Compute(gradient_s=1e-3, **costs), seconds=0.2  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert fitted.handling.wake_s == pytest.approx(9e-5, rel=0.1)
+    assert compute.busy_s == pytest.approx(4e-4, rel=0.1)
+
+
+def test_a_distribution_is_found() -> None:
+    machine = SimulatedMachine(1, PLAIN, {LABEL: Compute(gradient_s=1e-3, distribution="lognormal", sigma=0.3)})
+    found = measure(machine, [subject()], cores=1, seconds=2.0, rounds=1)
+    compute = fit.compute(found.steps[LABEL], cores=0)
+    logs = np.log(np.array(compute.times_s) / 1e-3)
+    assert len(logs) == fit.QUANTILES
+    assert logs.mean() == pytest.approx(0.0, abs=5 * 0.3 / math.sqrt(2000))
+    assert logs.std() == pytest.approx(0.3, rel=0.1)
+    assert compute.step_s < 1e-6
+
+
+def test_a_step_without_its_all_reduce() -> None:
+    rows = [
+        *(Row("gradient", 0.0, 1.0), Row("allreduce", 1.0, 3.0), Row("apply", 3.0, 3.5)),
+        *(Row("gradient", 4.0, 5.0), Row("allreduce", 5.0, 9.0), Row("apply", 9.0, 9.5)),
+    ]
+    assert without_reductions_s(rows).tolist() == [2.0]  # 6 from apply to apply, 4 of them in the all-reduce
+
+
+def test_an_all_reduce_is_counted_from_when_the_last_has_joined() -> None:
+    early = [Row("allreduce", 1.0, 5.0)]
+    late = [Row("allreduce", 3.0, 4.0)]
+    assert reductions_s([early, late]) == [1.5]
+
+
+def test_steps_after_requests() -> None:
+    # Asks in steps 2 and 4; the answer of the first is there at 3.0, its step ends at 3.2.
+    rows = [Row("wait", 2.0, 3.0), Row("apply", 3.0, 3.2), Row("apply", 4.9, 5.0), Row("wait", 6.0, 7.0)]
+    assert after_requests_s(rows, 2) == [[pytest.approx(1.8)], [pytest.approx(1.2)]]
+
+
+def test_a_line_has_no_part_below_zero() -> None:
+    assert fit.line([1.0, 1000.0], [1.0, 0.9]).byte_s == 0.0
+    assert fit.line([10.0, 1000.0], [1e-3, 0.2]).base_s == 0.0
