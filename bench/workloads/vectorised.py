@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench.workloads.replay import NotReplayable, Replay, recorded, tensors_in
 
 # Replicas in one evaluation. Each size is recorded once, so they are few; more than the largest gain nothing.
-PARTS = (128, 64, 32, 16, 8, 4, 2, 1)
+PARTS = (128, 64, 32, 16, 8, 4, 2)
 NBYTES = 2**30  # of what one evaluation takes and makes, were nothing freed before its end
 
 # On a CPU: operations of a gradient above which one by one is faster. What is saved is the work of torch around each
@@ -70,11 +70,12 @@ def parts_of(count: int, largest: int) -> list[int]:
     """
     if largest == 1:
         return [1] * count
+    sizes = [size for size in PARTS if size <= largest]
     parts: list[int] = []
     while count > 0:
-        up = next((size for size in PARTS[-2::-1] if size >= count), PARTS[0])
-        down = next((size for size in PARTS if 2 <= size <= min(count, largest)), 2)
-        parts.append(up if up <= largest and 3 * up <= 4 * count else down)
+        up = next((size for size in reversed(sizes) if count <= size), 0)
+        down = next((size for size in sizes if size <= count), sizes[-1])
+        parts.append(up if up and 3 * up <= 4 * count else down)
         count -= parts[-1]
     return parts
 
