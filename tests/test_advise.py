@@ -37,7 +37,7 @@ name = "two"
 name = "quadratic"
 dimension = {DIMENSION}
 noise = 0.0
-target_loss = 40.0
+target_loss = 300.0
 [[algorithm]]
 name = "allreduce-sgd"
 [[algorithm]]
@@ -292,6 +292,7 @@ def test_a_crashed_run_leaves_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert run["status"] == "crashed" and "out of luck" in run["verdict"]
 
 
+@pytest.mark.slow
 def test_two_lanes_do_what_one_does() -> None:
     asked = [(table({"name": name}), 20) for name in ("local-sgd", "allreduce-sgd")]
     with lanes.Lanes(1) as one:

@@ -19,8 +19,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.advice.answer import Answer, Row
-from analysis.advice.flips import Flip, flips, least, with_bounds
-from analysis.advice.prediction import Prediction
+from analysis.advice.flips import TOLERANCE, Flip, flips, least, with_bounds
+from analysis.advice.prediction import Prediction, by_inverse
 from analysis.advice.ranking import cost, ranking, reached, sureness
 from analysis.advice.sure import Ratio, Reached, geometric_interval, grade, versus
 from analysis.targets import time_to_target
@@ -49,6 +49,9 @@ LOSS = 1.05
 
 CONFIRMED = 2
 """Flips, the nearest ones, at which asynchronous algorithms learn too, with all seeds."""
+
+REFINED = 8
+"""Most times that flips are simulated where they are; they settle after one or two."""
 
 HOPEFUL = 1.5
 """An asynchronous algorithm learns with the first seed wherever it would take less than this many times the best."""
@@ -224,7 +227,7 @@ class Advising:
         self._paces.clear()  # they were over other numbers of steps
         self.say(f"how fast {len(there)} algorithms go at {len(grid)} bandwidths, without gradients")
         self._fetch([(name, {BW: x}) for x in [*grid, math.inf] for name in there])
-        prediction = Prediction(pace=lambda name, x: self._pace(name, {BW: x}).s_per_sample)
+        prediction = Prediction(pace=self._s_per_sample)
         for name, seconds in there.items():
             prediction.anchor(name, self._base, seconds)
         return prediction
@@ -239,17 +242,33 @@ class Advising:
             for name in labels:
                 if x != self._base and not self._lockstep[name] and prediction.seconds(name, x) < HOPEFUL * best:
                     self._confirm(prediction, found, name, x, self.question.seeds[:1])
-        first = flips(prediction.seconds, labels, grid)
-        for flip in sorted(first, key=lambda flip: abs(math.log(flip.x / self._base)))[:CONFIRMED]:
+        for flip in sorted(self._exact(prediction, labels, grid), key=lambda flip: abs(math.log(flip.x / self._base)))[
+            :CONFIRMED
+        ]:
             for name in (flip.below, flip.above):
                 if not self._lockstep[name]:
                     self._confirm(prediction, found, name, _rounded(flip.x), self.question.seeds)
         bounded = []
-        for flip in flips(prediction.seconds, labels, grid):
+        for flip in self._exact(prediction, labels, grid):
             ratio = versus(found[flip.below], found[flip.above])
             low, high = ratio.low / ratio.middle, ratio.high / ratio.middle
             bounded.append(with_bounds(flip, prediction.seconds, low, high, grid))
         return bounded
+
+    def _exact(self, prediction: Prediction, labels: Sequence[str], grid: Sequence[float]) -> list[Flip]:
+        """Flips, with the paces of both algorithms simulated where they are."""
+        for _ in range(REFINED):
+            found = flips(prediction.seconds, labels, grid)
+            missing = [
+                (name, {BW: _rounded(flip.x)})
+                for flip in found
+                for name in (flip.below, flip.above)
+                if min(abs(math.log(x / flip.x)) for x in self._known(name)) > math.log(1 + TOLERANCE)
+            ]
+            if not missing:
+                return found
+            self._fetch(missing)
+        return flips(prediction.seconds, labels, grid)
 
     def _confirm(
         self,
@@ -287,6 +306,19 @@ class Advising:
     def _pace(self, name: str, change: Mapping[str, float]) -> Pace:
         self._fetch([(name, change)])
         return self._paces[name, _key(change)]
+
+    def _known(self, name: str) -> dict[float, float]:
+        """Bandwidth -> s per sample, where an algorithm's pace was simulated."""
+        return {
+            dict(change)[BW]: pace.s_per_sample
+            for (of, change), pace in self._paces.items()
+            if of == name and dict(change).keys() == {BW}
+        }
+
+    def _s_per_sample(self, name: str, x: float) -> float:
+        """At a bandwidth, simulated or between those that are."""
+        known = self._known(name)
+        return known[x] if x in known else by_inverse(known, x)
 
     def _fetch(self, wanted: Sequence[tuple[str, Mapping[str, float]]]) -> None:
         """Find out paces side by side."""
@@ -358,8 +390,8 @@ class Advising:
         return found
 
     def _needs(self, name: str, grid: Sequence[float]) -> float:
-        ideal = self._pace(name, {BW: math.inf}).s_per_sample
-        return least(lambda x: self._pace(name, {BW: x}).s_per_sample <= LOSS * ideal, list(grid))
+        ideal = self._s_per_sample(name, math.inf)
+        return least(lambda x: self._s_per_sample(name, x) <= LOSS * ideal, list(grid))
 
     def _worlds(self, prediction: Prediction) -> list[tuple[str, str, float, float]]:
         """Who is first where one thing is different, with what they have to do here."""

@@ -67,3 +67,23 @@ def between(points: Mapping[float, float], x: float) -> float:
     known = sorted(points)
     values = np.log([points[at] for at in known])
     return float(np.exp(np.interp(math.log(x), np.log(known), values)))
+
+
+def by_inverse(points: Mapping[float, float], x: float) -> float:
+    """A value between known ones, on a straight line over 1 / x: exact for what costs a + b / x.
+
+    Args:
+        points: x -> value; x may be infinite.
+        x: at least the least of the known ones.
+
+    Source: linear interpolation; the cost of messages by Hockney, The communication challenge for MPP, Parallel
+    Computing 20 (1994).
+
+    Example:
+        2 + 6 / x:
+
+        >>> by_inverse({1.0: 8.0, 6.0: 3.0, math.inf: 2.0}, 3.0)
+        4.0
+    """
+    known = sorted((1 / at, value) for at, value in points.items())
+    return float(np.interp(1 / x, [at for at, _ in known], [value for _, value in known]))
