@@ -10,6 +10,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,7 @@ from bench.watchdog import Watchdog
 from bench.worker import RankHandle
 from bench.workloads.base import Workload, digest
 from bench.workloads.cost_only import CostOnly, NoValues, asked_for_a_value
+from bench.workloads.shapes import RememberedShapes
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -97,7 +99,8 @@ def _simulated(cell: Cell, folder: Path, started: float, progress: Progress | No
         on_step=progress,
     )
     try:
-        simulation.run(cell.workload.budget)
+        with RememberedShapes() if cell.gradients == "none" else nullcontext():
+            simulation.run(cell.workload.budget)
     except Exception as error:  # of a rank's task, or of what a message set off
         if place := asked_for_a_value(error):
             raise NoValues(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import tomllib
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,6 +31,7 @@ from bench.study import STUDIES, Cell, resolve
 from bench.workloads.base import Workload
 from bench.workloads.cost_only import CostOnly, NoValues, asked_for_a_value
 from bench.workloads.digits_mlp import DigitsMlp
+from bench.workloads.shapes import RememberedShapes
 
 NETWORKS = {name: Network(preset=name) for name in ("10G", "100M")}
 TIMES = {"constant": Compute(), "exponential": Compute(distribution="exponential")}
@@ -68,9 +71,9 @@ def digits() -> Workload:
 
 def simulate(table: dict[str, Any], gradients: Any, workers: int, **more: Any) -> Simulation:
     budget = more.pop("budget", Budget(seconds=0.12, snapshots=3))
-    return Simulation(
-        algorithm(table), digits(), workers=workers, seed=3, optimizer=SGD, gradients=gradients, **more
-    ).run(budget)
+    run = Simulation(algorithm(table), digits(), workers=workers, seed=3, optimizer=SGD, gradients=gradients, **more)
+    with RememberedShapes() if gradients == "none" else nullcontext():  # as `bench.run` does
+        return run.run(budget)
 
 
 def events(run: Simulation) -> list[tuple[Any, ...]]:
@@ -233,6 +236,69 @@ def test_a_value_that_an_algorithm_asks_for_is_named_with_its_place(tmp_path: Pa
 def test_an_error_of_another_kind_is_left_as_it_is() -> None:
     assert asked_for_a_value(ValueError("a meta tensor")) == ""
     assert asked_for_a_value(RuntimeError("the size of tensor a must match")) == ""
+
+
+# -- remembered shapes -------------------------------------------------------------------------------------------------
+
+OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], Any]] = {
+    "binary": lambda x, y: x - y,
+    "with a number": lambda x, y: 0.5 * x + 3,
+    "whole numbers divided": lambda x, y: x.to(torch.int64) / 2,
+    "compared": lambda x, y: x > y,
+    "in place": lambda x, y: x.lerp_(y, 0.25),
+    "into": lambda x, y: torch.div(x, y, out=y),
+    "broadcast": lambda x, y: x.unsqueeze(0) * y.unsqueeze(1),
+    "joined": lambda x, y: torch.cat([x, y[:3]]),
+    "parts": lambda x, y: x.split_with_sizes([2, x.numel() - 2]),
+    "named parts": lambda x, y: x.topk(2),
+    "indices": lambda x, y: x.topk(2).indices,
+    "slice": lambda x, y: x[1:],
+    "type": lambda x, y: x.to(torch.bfloat16),
+    "bytes": lambda x, y: x.view(torch.uint8),
+    "count": lambda x, y: x.numel(),
+    "sum": lambda x, y: x.sum(),
+}
+
+
+def spec(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape), value.dtype, value.device.type
+    return [spec(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_remembered_operation_gives_what_the_operation_gives(name: str) -> None:
+    operation = OPERATIONS[name]
+
+    def vectors(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        x = torch.empty(size, device="meta")
+        return x, torch.empty_like(x)
+
+    expected = [spec(operation(*vectors(size))) for size in (5, 7, 5)]
+    with RememberedShapes():
+        found = []
+        for size in (5, 7, 5):  # the third is remembered
+            x, y = vectors(size)
+            result = operation(x, y)
+            found.append(spec(result))
+            assert (result is x) == (name == "in place")
+            assert (result is y) == (name == "into")
+    assert found == expected
+
+
+def test_what_does_not_fit_fails_as_often_as_it_is_tried() -> None:
+    with RememberedShapes():
+        x = torch.empty(5, device="meta")
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="broadcast"):
+                x + torch.empty(4, device="meta")
+            with pytest.raises(RuntimeError, match="meta tensors"):
+                float(x[0])
+
+
+def test_values_are_computed_while_shapes_are_remembered() -> None:
+    with RememberedShapes():
+        assert [(torch.tensor([k]) * 2 + 1).tolist() for k in range(3)] == [[1], [3], [5]]
 
 
 # -- studies and tables ------------------------------------------------------------------------------------------------

@@ -3,9 +3,11 @@ theory."""
 
 from __future__ import annotations
 
+import doctest
 import tomllib
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from bench.run import run_cell
 from bench.settings import StudyError, build
 from bench.simulate import Simulation
 from bench.study import STUDIES, Cell, resolve
+from bench.workloads import shapes, sized_model
 from bench.workloads.registry import settings_class
 from bench.workloads.sized_model import PRESETS, SizedModel
 
@@ -44,6 +47,11 @@ def study(**more: Any) -> dict[str, Any]:
 
 def cell(**more: Any) -> Cell:
     return next(resolve(study(**more)).cells())
+
+
+@pytest.mark.parametrize("module", [shapes, sized_model])
+def test_examples_hold(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0
 
 
 # -- sizes -------------------------------------------------------------------------------------------------------------

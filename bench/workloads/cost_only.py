@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from bench.workloads import shapes
 from bench.workloads.base import Batches, LayerSpan, OnReady, Workload
 from bench.workloads.partition import Share
 
@@ -34,7 +35,7 @@ def asked_for_a_value(error: BaseException | None) -> str:
     while error is not None:
         if isinstance(error, RuntimeError) and "meta tensor" in str(error):  # NotImplementedError is one, too
             frames = traceback.extract_tb(error.__traceback__)
-            ours = [frame for frame in frames if "/torch/" not in frame.filename.replace("\\", "/")]
+            ours = [f for f in frames if "/torch/" not in Path(f.filename).as_posix() and f.filename != shapes.__file__]
             return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}: {ours[-1].line}" if ours else str(error)
         error = error.__cause__ or error.__context__
     return ""
