@@ -46,7 +46,8 @@ class NotReplayable(Exception):
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Within it every operation that is carried out is added to a graph.
 
-    All tensors are kept, so that an address is one tensor's for good.
+    A tensor is known by its memory, shape and strides, so that what is the same by another name needs no operation. All
+    are kept, so that memory is one tensor's for good.
     """
 
     def __init__(self, inputs: Sequence[Tensor]) -> None:
@@ -54,10 +55,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.graph = Graph()
         self.constants: dict[str, Tensor] = {}
         self._kept: list[Tensor] = []
-        self._node: dict[int, Node] = {}  # of a tensor, by its id
-        self._like: dict[object, Node] = {}  # by memory, shape and strides
+        self._node: dict[object, Node] = {}  # by memory, shape and strides
         self._made: dict[str, Node] = {}  # by operation and arguments
-        self._views: Counter[int] = Counter()  # known tensors by the address of their memory
+        self._views: Counter[int] = Counter()  # by memory: how many ways to look at it are known
         for k, tensor in enumerate(inputs):
             self._know_from_outside(tensor, self.graph.placeholder(f"input_{k}"))
 
@@ -82,9 +82,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         key = f"{func} {places}"
         seeded = torch.Tag.nondeterministic_seeded in func.tags
         fixed = func in FILLED or all(node.op == "get_attr" for node in nodes)
-        if _memory(out) in self._like:
-            self._know(out, self._like[_memory(out)])
-        elif func is aten.mul.Scalar and args[1] == 1 and out.dtype == args[0].dtype:
+        if _seen(out) in self._node:
+            return
+        if func is aten.mul.Scalar and args[1] == 1 and out.dtype == args[0].dtype:
             self._know(out, nodes[0])
         elif fixed and not seeded and out.numel() * out.element_size() <= CONSTANT_NBYTES:
             self._know(out, self._constant(out.clone()))
@@ -110,20 +110,20 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def of(self, tensor: Tensor) -> Node:
         """Where the tensor comes from; one that no operation made is the function's own, the same in every call."""
-        if id(tensor) not in self._node:
+        if _seen(tensor) not in self._node:
             if tensor.untyped_storage().data_ptr() in self._views:
                 raise NotReplayable("a tensor shares the memory of another, and no operation says how")
             self._know_from_outside(tensor, self._constant(tensor))
-        return self._node[id(tensor)]
+        return self._node[_seen(tensor)]
 
     def _places(self, arguments: Any) -> Any:
         return map_aggregate(arguments, lambda a: self.of(a) if isinstance(a, Tensor) else a)
 
     def _know(self, tensor: Tensor, node: Node) -> None:
-        if id(tensor) not in self._node:
-            self._kept.append(tensor)
+        self._kept.append(tensor)
+        if _seen(tensor) not in self._node:
             self._views[tensor.untyped_storage().data_ptr()] += 1
-        self._node[id(tensor)] = self._like[_memory(tensor)] = node
+        self._node[_seen(tensor)] = node
 
     def _know_from_outside(self, tensor: Tensor, node: Node) -> None:
         self._know(tensor, node)
@@ -135,7 +135,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.graph.get_attr(name)
 
 
-def _memory(tensor: Tensor) -> object:
+def _seen(tensor: Tensor) -> object:
+    """Memory and how it is looked at."""
     return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), tensor.is_conj(), tensor.is_neg()
 
 
