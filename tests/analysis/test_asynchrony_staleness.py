@@ -112,6 +112,17 @@ def test_the_model_system_and_the_products_simulator_agree(workers: int) -> None
     assert product.mean() == pytest.approx(workers - 1, rel=0.02)
 
 
+@pytest.mark.parametrize("workers", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 8, 16)), 32])
+def test_the_products_simulator_has_the_geometric_law(workers: int) -> None:
+    """async-sgd with exponential compute times: mean M - 1 within 1 %, chi-square against p (1 - p)^l not rejected."""
+    _, staleness = recorded(workers, seed=workers, seconds=20_000 / workers)
+    law = staleness_law(staleness, workers=workers)
+    assert len(staleness) > 19_000 and law.mean_expected == workers - 1
+    assert law.mean == pytest.approx(law.mean_expected, rel=0.01)
+    assert law.p_value > 0.01
+    assert law.momentum == pytest.approx(1 - 1 / workers, abs=0.002)
+
+
 # -- expected from speeds ----------------------------------------------------------------------------------------------
 
 
