@@ -270,6 +270,8 @@ def _cell(row: Mapping[str, Any], name: str) -> dict[str, Any]:
     if name == "time_to_target_s" and math.isnan(value):
         tried = row["completed"] + row["diverged"]
         text = "no target" if math.isnan(row["target_loss"]) else f"reached in {row['reached']} of {tried}"
+        if row["completed"] and math.isnan(row["final_heldout_loss"]):
+            text = "no loss"  # only time and bytes were simulated
     if name == "exposed_comm_s" and not math.isnan(value):
         text += f" ({words.percent(float(row['exposed_comm_share']))})"
     return {

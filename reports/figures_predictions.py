@@ -181,7 +181,9 @@ def scaling(
 
 
 def _thousands(amount: float) -> str:
-    return f"{amount / 1000:,g}k" if amount >= 10_000 else f"{amount:g}"
+    if amount >= 1e6:
+        return f"{amount / 1e6:,g}M"
+    return f"{amount / 1e3:g}k" if amount >= 1e4 else f"{amount:g}"
 
 
 def _value(value: str, amount: float) -> str:
