@@ -82,8 +82,12 @@ def run_cell(cell: Cell, out: Path, *, world: MPI.Comm | None, progress: Progres
 
 def _simulated(cell: Cell, folder: Path, started: float, progress: Progress | None) -> Verdict | None:
     workload: Workload = cell.workload.settings.build(torch.device("cpu"), cell.workers)
+    accelerated, device = None, "cpu"
     if cell.gradients == "none":
         workload = CostOnly(workload)
+    elif cell.gradients != "single" and sees_gpu(cell.device):
+        accelerated = cell.workload.settings.build(torch.device("cuda"), cell.workers)
+        device = f"cpu, gradients on {torch.cuda.get_device_name()}"
     simulation = Simulation(
         cell.algorithm,
         workload,
@@ -93,6 +97,7 @@ def _simulated(cell: Cell, folder: Path, started: float, progress: Progress | No
         network=cell.network,
         compute=cell.workload.compute,
         gradients=cell.gradients or "auto",
+        accelerated=accelerated,
         bucket_nbytes=cell.bucket_nbytes,
         run_id=cell.run_id,
         spill_to=folder,
@@ -108,7 +113,9 @@ def _simulated(cell: Cell, folder: Path, started: float, progress: Progress | No
                 '(leave gradients = "none" out, or say so in its decides_by_values)'
             ) from error
         raise
-    return finish(cell, workload, simulation.handles, OneProcess(), folder, Clocks(), started, "cpu", MODELLED, VIRTUAL)
+    return finish(
+        cell, workload, simulation.handles, OneProcess(), folder, Clocks(), started, device, MODELLED, VIRTUAL
+    )
 
 
 def _measured(cell: Cell, folder: Path, started: float, world: MPI.Comm, progress: Progress | None) -> Verdict | None:
@@ -234,10 +241,8 @@ def choose_device(wanted: str, world: MPI.Comm) -> tuple[torch.device, str]:
     Raises:
         RuntimeError: cuda was asked for and there is none.
     """
-    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+    if not sees_gpu(wanted):
         return torch.device("cpu"), "cpu"
-    if not torch.cuda.is_available():
-        raise RuntimeError('device = "cuda", but torch sees no GPU (try device = "auto")')
     from bench.transports.mpi_world import local_rank
 
     mine, there = local_rank(world)
@@ -247,6 +252,17 @@ def choose_device(wanted: str, world: MPI.Comm) -> tuple[torch.device, str]:
     sharing = math.ceil(there / count)
     name = torch.cuda.get_device_name(device)
     return device, f"{count} x {name}" + (f", each shared by up to {sharing} ranks" if sharing > 1 else "")
+
+
+def sees_gpu(wanted: str) -> bool:
+    """Whether to compute on a GPU, as the study's `device` wants it.
+
+    Raises:
+        RuntimeError: cuda was asked for and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError('device = "cuda", but torch sees no GPU (try device = "auto")')
+    return wanted != "cpu" and torch.cuda.is_available()
 
 
 def _meter(world: MPI.Comm, device: torch.device) -> energy.Meter | None:

@@ -52,6 +52,7 @@ class Simulation:
     Args:
         workers: n; a server, if the algorithm needs one, is one more rank.
         gradients: see `Gradients`.
+        accelerated: the same workload on a GPU, where gradients that go together are then computed.
         shuffle: if not None, seed by which simultaneous events are put in random order.
         spill_to: see `RankHandle`.
         event_capacity: rows that are kept in memory; None for a bounded number that is spilled, or, without `spill_to`,
@@ -69,6 +70,7 @@ class Simulation:
         network: Network | None = None,
         compute: Compute | None = None,
         gradients: Gradients = "auto",
+        accelerated: Workload | None = None,
         bucket_nbytes: int = 25 << 20,
         shuffle: int | None = None,
         run_id: str = "",
@@ -87,7 +89,7 @@ class Simulation:
         network, compute = network or Network(), compute or Compute()
         self.world = world_of(network, compute)(
             self.kernel,
-            LazyGradients(workload, together(workload, gradients)),
+            LazyGradients(accelerated or workload, together(accelerated or workload, gradients)),
             size=workers,
             ranks=ranks,
             network=network,

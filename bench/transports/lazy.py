@@ -10,6 +10,8 @@ Symbols: n = workers, P = parameters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,8 @@ class LazyGradients:
     """The queue of requests.
 
     Args:
+        workload: computes them. It may be on a GPU while everything else is on the host: the models and mini-batches of
+            a call go there together, and their gradients come back together.
         together: requests that one call may have; 1 computes each at once, without a copy of its model.
     """
 
@@ -45,12 +49,20 @@ class LazyGradients:
         """Compute all gradients that were asked for."""
         for number, lo in enumerate(range(0, len(self._queue), self._together)):
             asked = self._queue[lo : lo + self._together]
-            gradients, losses = self._workload.gradients(
+            gradients, losses = self._compute(
                 self._models[number][: len(asked)], [evaluation.batch for evaluation in asked]
             )
             for evaluation, out, loss in zip(asked, gradients.unbind(), losses.unbind(), strict=True):
                 evaluation.done(out, loss)
         self._queue.clear()
+
+    def _compute(self, xs: Tensor, batches: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
+        there = self._workload.device
+        if xs.device == there:
+            return self._workload.gradients(xs, batches)
+        moved = [torch.stack(tensors).to(there).unbind() for tensors in zip(*batches, strict=True)]
+        gradients, losses = self._workload.gradients(xs.to(there), list(zip(*moved, strict=True)))
+        return gradients.to(xs.device), losses.to(xs.device)
 
     def forget(self) -> None:
         """Drop what is queued: nobody will want it."""
