@@ -73,7 +73,14 @@ def test_all_reduces_of_their_own_speed_are_found() -> None:
 
 
 def test_what_a_step_costs_beside_its_gradient_is_found() -> None:
-    costs = {"step_s": 2e-4, "aside_s": 1e-4, "cold_s": 8e-5, "cold_lasts": 0.5, "cold_reduce_s": 6e-5}
+    costs = {
+        "step_s": 2e-4,
+        "exchange_s": 7e-5,
+        "aside_s": 1e-4,
+        "cold_s": 8e-5,
+        "cold_lasts": 0.5,
+        "cold_reduce_s": 6e-5,
+    }
     compute = calibrated(PLAIN, Compute(gradient_s=1e-3, **costs))[1]  # type: ignore[arg-type]
     for name, value in costs.items():
         assert getattr(compute, name) == pytest.approx(value, rel=1e-3), name
@@ -126,9 +133,9 @@ def test_an_all_reduce_is_counted_from_when_the_last_has_joined() -> None:
 
 
 def test_steps_after_requests() -> None:
-    # Asks in steps 2 and 4; the answer of the first is there at 3.0, its step ends at 3.2.
-    rows = [Row("wait", 2.0, 3.0), Row("apply", 3.0, 3.2), Row("apply", 4.9, 5.0), Row("wait", 6.0, 7.0)]
-    assert after_requests_s(rows, 2) == [[pytest.approx(1.8)], [pytest.approx(1.2)]]
+    # Asks in steps 3 and 6; the answer of the first is there at 3.0, its step ends at 3.2.
+    rows = [Row("wait", 2.0, 3.0), *(Row("apply", t - 0.1, t) for t in (3.2, 5.0, 6.5)), Row("wait", 7.5, 8.0)]
+    assert after_requests_s(rows, 3) == [[pytest.approx(1.9)], [pytest.approx(1.5)]]
 
 
 def test_a_line_has_no_part_below_zero() -> None:

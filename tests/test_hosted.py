@@ -114,6 +114,12 @@ def test_a_step_costs_its_time_before_the_gradient() -> None:
     assert (first["t0_s"], first["t1_s"]) == (0.5, 1.5)
 
 
+def test_a_message_costs_its_sender_time_before_the_next_gradient() -> None:
+    simulation = simulate(make("d-psgd"), FAST, Compute(gradient_s=1.0, exchange_s=0.25)).run(Budget(steps=3))
+    begins = sorted({r["t0_s"] for r in rows(simulation, "gradient")})
+    assert begins == [exactly(t) for t in (0.0, 1.25, 2.5)]
+
+
 def test_gradients_after_an_all_reduce_are_cold_and_warm_up() -> None:
     compute = Compute(gradient_s=1.0, cold_reduce_s=0.4, cold_lasts=0.5)
     simulation = simulate(make("local-sgd", period=3), FAST, compute)

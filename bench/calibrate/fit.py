@@ -187,13 +187,20 @@ def compute(times: StepTimes, *, cores: int) -> Compute:
     plain_s = trimmed_mean(times.plain_s)
     count = min(QUANTILES, len(gradients))
     shares = (np.arange(count) + 0.5) / count
-    cold_s, cold_lasts = cooling([trimmed_mean(phase) - plain_s for phase in times.asking_s[:-1] if phase])
+    # Answering is sending too, and a rank that computes beside is never cold.
+    sending_s = 0.0
+    if times.answered:
+        more_s = float(np.mean(times.answering_s) - np.mean(times.beside_s))
+        sending_s = max(more_s * len(times.answering_s) / times.answered, 0.0)
+    later_s = [trimmed_mean(phase) - plain_s for phase in times.asking_s if phase]
+    cold_s, cold_lasts = cooling([later_s[0] - sending_s, *later_s[1:]] if later_s else [])
     if cold_s < NOTHING * plain_s:
         cold_s = cold_lasts = 0.0
     return Compute(
         distribution="trace",
         times_s=tuple(_rounded(float(time_s)) for time_s in np.quantile(gradients, shares)),
         step_s=_rounded(plain_s - trimmed_mean(times.together_s)),
+        exchange_s=_rounded(sending_s) if sending_s > NOTHING * plain_s else 0.0,
         aside_s=_rounded(trimmed_mean(times.beside_s) - plain_s) if times.beside_s else 0.0,
         cold_s=_rounded(cold_s),
         cold_lasts=round(cold_lasts, 3),

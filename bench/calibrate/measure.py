@@ -43,10 +43,12 @@ class StepTimes:
     plain_s: list[float] = field(default_factory=list)  # whole steps of `together`
     beside_s: list[float] = field(default_factory=list)  # whole steps with the gradient beside
     reducing_s: list[float] = field(default_factory=list)  # steps with an all-reduce, without the all-reduce
-    asking_s: list[list[float]] = field(default_factory=lambda: [[] for _ in range(PERIOD)])  # steps, 0, 1, ... after a
-    # request, without the waiting for its answer
+    asking_s: list[list[float]] = field(default_factory=lambda: [[] for _ in range(PERIOD - 1)])  # whole steps, the
+    # first, second, ... after one that asked
     idle_answers_s: list[float] = field(default_factory=list)  # waits for an answer of a rank that does nothing else
     busy_answers_s: list[float] = field(default_factory=list)  # waits for an answer of one that computes
+    answering_s: list[float] = field(default_factory=list)  # whole steps of that one
+    answered: int = 0  # requests in these steps
 
 
 @dataclass
@@ -123,7 +125,11 @@ def _steps(machine: Machine, subject: Subject, found: StepTimes, fitting: int, s
         for phase, times_s in enumerate(after_requests_s(rows, PERIOD)):
             found.asking_s[phase] += times_s
         found.idle_answers_s += waits_s(machine.run(Asking(), subject, seconds)[0])
-        found.busy_answers_s += waits_s(machine.run(Asking(busy=True), subject, seconds)[0])
+        asking, answering = machine.run(Asking(busy=True), subject, seconds)[:2]
+        found.busy_answers_s += waits_s(asking)
+        taken_s = steps_s(answering)
+        found.answering_s += taken_s.tolist()
+        found.answered += answered(answering)
     if machine.ranks > fitting:
         found.crowded_s += _pooled(machine.run(Steps(ranks=machine.ranks), subject, seconds), gradients_s)
 
@@ -194,26 +200,31 @@ def waits_s(rows: Sequence[Row]) -> list[float]:
     return [float(time_s) for time_s in t1 - t0]
 
 
+def answered(rows: Sequence[Row]) -> int:
+    """How many requests were answered between the first and the last step."""
+    applied, sent = _of(rows, "apply")[1], _of(rows, "send")[0]
+    return int(((sent >= applied[0]) & (sent < applied[-1])).sum()) if len(applied) else 0
+
+
 def after_requests_s(rows: Sequence[Row], period: int) -> list[list[float]]:
-    """How long the first, second, ... step after each request took: from the answer, or the end of the step before, to
-    the end of the step or, in the last one, to the next request.
+    """How long the first, second, ... whole step after the one with a request took.
+
+    The first has what its step before did with the answer, too, but for applying its gradient.
 
     Returns:
-        `period` lists of times.
+        `period` - 1 lists of times.
     """
-    applied = _of(rows, "apply")[1]
+    applying, applied = _of(rows, "apply")
     asked, answered = _of(rows, "wait")
-    phases: list[list[float]] = [[] for _ in range(period)]
+    phases: list[list[float]] = [[] for _ in range(period - 1)]
     for begin, end in zip(answered, np.append(asked, np.inf)[1:], strict=True):
-        ends = applied[(applied >= begin) & (applied < end)]
+        after = (applied >= begin) & (applied < end)
+        ends = applied[after]
         if len(ends) < period or not np.isfinite(end):
             continue
-        # The rest of the step that asked, then whole steps; the part before the next request joins the first rest.
-        rest = ends[0] - begin
-        marks = ends[:period]
-        for phase, time_s in enumerate(np.diff(marks)):
-            phases[phase].append(float(time_s))
-        phases[period - 1].append(float(end - marks[-1] + rest))
+        for phase, time_s in enumerate(np.diff(ends[:period])):
+            mixing_s = 0.0 if phase else applying[after][0] - begin
+            phases[phase].append(float(mixing_s + time_s))
     return phases
 
 

@@ -102,8 +102,9 @@ class Compute:
         pause: processors that stand still for a while.
         absent: workers that die and return.
         step_s: a step's work beside its gradient: the optimiser, the mini-batch, records. Done before the gradient.
+        exchange_s: the same for each message that the step sent: copies, mixing. Done before the next gradient.
         aside_s: by which a gradient takes longer in a thread beside the one that handles messages.
-        busy_s: by which taking a message takes longer while a gradient is computed beside.
+        busy_s: by which a message is taken later while a gradient is computed beside; waiting, not work.
         cold_s: by which a gradient takes longer after a message: the processor has slept, and its caches are cold.
         cold_reduce_s: the same after an all-reduce.
         cold_lasts: share of that which the next gradient still feels, and of this the one after, and so on.
@@ -124,6 +125,7 @@ class Compute:
     pause: tuple[Pause, ...] = field(default=(), metadata={"in_id": "if set"})
     absent: tuple[Absence, ...] = field(default=(), metadata={"in_id": "if set"})
     step_s: float = field(default=0.0, metadata={"in_id": "if set"})
+    exchange_s: float = field(default=0.0, metadata={"in_id": "if set"})
     aside_s: float = field(default=0.0, metadata={"in_id": "if set"})
     busy_s: float = field(default=0.0, metadata={"in_id": "if set"})
     cold_s: float = field(default=0.0, metadata={"in_id": "if set"})
@@ -140,7 +142,7 @@ class Compute:
             raise ValueError(f'shift must lie in 0..1 and needs distribution = "shifted-exponential": got {self.shift}')
         if not 0 <= self.cold_lasts < 1:
             raise ValueError(f"cold_lasts must lie in 0..1: got {self.cold_lasts}")
-        for name in ("step_s", "aside_s", "busy_s", "cold_s", "cold_reduce_s"):
+        for name in ("step_s", "exchange_s", "aside_s", "busy_s", "cold_s", "cold_reduce_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a finite time >= 0: got {getattr(self, name)}")
         if self.cores_per_node < 0:

@@ -24,7 +24,7 @@ from bench.transports.simulated import COMPUTING, FORWARD_SHARE, SimulatedTransp
 def world_of(network: Network, compute: Compute) -> type[SimulatedWorld]:
     """The simplest world that has all that these settings speak of."""
     c = compute
-    costs = c.step_s or c.aside_s or c.busy_s or c.cold_s or c.cold_reduce_s or c.cores_per_node
+    costs = c.step_s or c.exchange_s or c.aside_s or c.busy_s or c.cold_s or c.cold_reduce_s or c.cores_per_node
     return HostedWorld if costs or network.limit or network.handling != Handling() else SimulatedWorld
 
 
@@ -104,6 +104,7 @@ class HostedTransport(SimulatedTransport):
         self._unsent, self._sent_s = 0, 0.0  # messages in the token bucket; when the NIC has passed the others
         self._idle_s = 0.0  # since when this rank has had nothing to do
         self._computing = {False: 0, True: 0}  # gradients under way in the thread beside, and in the first
+        self._owed_s = 0.0  # work for messages sent since the last gradient
         self._cold_s = 0.0  # by which the next gradient takes longer
         self._inbox: deque[Envelope] = deque()
 
@@ -115,6 +116,8 @@ class HostedTransport(SimulatedTransport):
 
     def post(self, dst: int, envelope: Envelope, on_sent: OnSent) -> None:
         self._unsent += 1
+        if envelope.kind != CONTROL:
+            self._owed_s += self._costs.exchange_s
         self._idle_s = self.kernel.now()
 
         def sent(at_s: float) -> None:
@@ -140,9 +143,14 @@ class HostedTransport(SimulatedTransport):
         self.kernel.call_at(seen_s, self._seen, taking_s)
 
     def _seen(self, taking_s: float) -> None:
-        self._idle_s = self.kernel.now()
-        busy_s = self._costs.busy_s if self._computing[False] else 0.0
-        self._work(taking_s + busy_s, first=True).then(self._handle)
+        now = self._idle_s = self.kernel.now()
+        if self._computing[False] and self._costs.busy_s:
+            self.kernel.call_at(now + self._costs.busy_s, self._take_up, taking_s)
+        else:
+            self._take_up(taking_s)
+
+    def _take_up(self, taking_s: float) -> None:
+        self._work(taking_s, first=True).then(self._handle)
 
     def _handle(self) -> None:
         self._idle_s = self.kernel.now()
@@ -165,10 +173,10 @@ class HostedTransport(SimulatedTransport):
         self.world.gradients.ask(evaluate, x)
         future: Future[Computed] = Future(COMPUTING)
         # Where it is computed is decided when its asker has gone on to what it wants to overlap with.
-        self.kernel.call_at(self.kernel.now(), self._begin, evaluate, alone, future)
+        self.kernel.call_at(self.kernel.now(), self._begin, evaluate, alone, self._before_s(), future)
         return future
 
-    def _begin(self, evaluate: Evaluation, alone: bool, future: Future[Computed]) -> None:
+    def _begin(self, evaluate: Evaluation, alone: bool, before_s: float, future: Future[Computed]) -> None:
         first = alone or (self.quiet() and self._only_computing())
         compute_s = self._compute_s(first)
         self._idle_s = self.kernel.now()
@@ -177,13 +185,18 @@ class HostedTransport(SimulatedTransport):
             t0 = self.kernel.now()
             self._gradient(compute_s, first).then(lambda: self._end(evaluate, t0, future))
 
-        self._gradient(self._costs.step_s, first).then(begun)
+        self._gradient(before_s, first).then(begun)
 
     def _end(self, evaluate: Evaluation, t0: float, future: Future[Computed]) -> None:
         self._idle_s = self.kernel.now()
         if not evaluate.is_done:
             self.world.gradients.settle()
         future.set(Computed(evaluate.loss, t0, self.kernel.now()))
+
+    def _before_s(self) -> float:
+        """The work before the next gradient."""
+        before_s, self._owed_s = self._costs.step_s + self._owed_s, 0.0
+        return before_s
 
     def _compute_s(self, first: bool) -> float:
         """How long the next gradient takes."""
@@ -207,7 +220,7 @@ class HostedTransport(SimulatedTransport):
         self.world.gradients.ask(evaluate, x)
         number = self._next_number()
         compute_s = self._compute_s(alone)
-        await self._gradient(self._costs.step_s, alone)
+        await self._gradient(self._before_s(), alone)
         t0 = self.kernel.now()
         joined = []
         done, before = 0, 0.0
