@@ -72,6 +72,10 @@ def parser() -> argparse.ArgumentParser:
 
     one = subject("utilization", "the bandwidth that a share of time spent computing needs")
     choose(one, "method", "what is exchanged", ("data-parallel", "diloco", "streaming"))
+    one.add_argument(
+        "--model", help="a published one, which says parameters, layers and step time: gpt-1B, gpt-10B, gpt-100B, "
+        "llama3-405B or deepseek-v3-671B",
+    )  # fmt: skip
     one.add_argument("--parameters", type=number, help="of the model")
     one.add_argument("--layers", type=whole, help="of the model, equally large")
     one.add_argument("--step-time", type=number, help="of a step without waiting [s]")

@@ -28,25 +28,31 @@ def utilization(
     parameters: float | None = None,
     layers: int | None = None,
     step_time: float | None = None,
+    model: str | None = None,
     costs: pd.DataFrame | None = None,
 ) -> Answer:
     """The bandwidths that a training needs [Gbit/s].
 
     Args:
+        model: name of a published model (`bench.workloads.sized_model`), instead of parameters, layers and step time.
         costs: per layer (see `exchanges.layers_of`), instead of parameters, layers and step time of equal ones.
     """
     from analysis.theory.exchanges import equal_layers, layers_of, training
     from analysis.theory.utilization import bandwidths, printed
 
+    if model is not None:
+        if costs is not None or not parameters is layers is step_time is None:
+            raise ValueError(f"model {model!r} says parameters, layers and step time: got others, too (omit those)")
+        parameters, layers, step_time = _published(model)
     if costs is not None:
         if not parameters is layers is step_time is None:
             raise ValueError("costs stand instead of parameters, layers and step time: got both (omit those)")
-        model = layers_of(costs)
+        costs_of = layers_of(costs)
     elif parameters is None or layers is None or step_time is None:
-        raise ValueError("needs --parameters, --layers and --step-time, or --costs FILE.csv instead")
+        raise ValueError("needs --parameters, --layers and --step-time, or --model NAME or --costs FILE.csv instead")
     else:
-        model = equal_layers(parameters=parameters, layers=layers, step_time_s=step_time, bits=bits)
-    dag = training(model, method=method, period=period, fragment_size=fragment_size, pattern=pattern, delay=delay)
+        costs_of = equal_layers(parameters=parameters, layers=layers, step_time_s=step_time, bits=bits)
+    dag = training(costs_of, method=method, period=period, fragment_size=fragment_size, pattern=pattern, delay=delay)
     found = bandwidths(dag, targets)
     rows = zip(found.targets, found.Gbit_per_s_on_grid, found.Gbit_per_s, strict=True)
     lines = [
@@ -66,6 +72,15 @@ def utilization(
         "reaches the target exactly, and on the paper's grid, by its rule the last point that still misses it.",
         source=f"{STREAMING}, table 4; the simulator in one consistent reading.",
     )
+
+
+def _published(model: str) -> tuple[float, int, float]:
+    """(parameters, layers, step time [s]) of a published model."""
+    from bench.workloads.sized_model import PRESETS
+
+    if model not in PRESETS:
+        raise ValueError(f"no such model: got {model!r}, allowed: {', '.join(PRESETS)}")
+    return PRESETS[model].parameters, PRESETS[model].layers, PRESETS[model].step_s
 
 
 def easgd_stability(*, eta: float, alpha: float, workers: int, mode: str, curvature: float, period: int) -> Answer:

@@ -21,6 +21,10 @@ QUESTIONS: list[tuple[str, dict[str, Any]]] = [
         "utilization --method diloco --parameters 1e9 --layers 24 --step-time 0.099 --targets 0.5,0.95",
         {"Gbit_per_s_on_grid": None, "Gbit_per_s": None, "as_printed": [1.4, 23.3]},
     ),
+    (
+        "utilization --method diloco --model gpt-1B --targets 0.5,0.95",
+        {"Gbit_per_s_on_grid": None, "Gbit_per_s": None, "as_printed": [1.4, 23.3]},
+    ),
     ("easgd-stability --eta 1 --alpha 0.5 --workers 4 --mode round-robin", {"stable": True, "spectral_radius": 0.6736}),
     ("easgd-stability --eta 1 --alpha 0.5 --workers 4 --mode sync", {"stable": False, "spectral_radius": 1.7808}),
     ("easgd-stability --eta 1 --alpha 0.667 --workers 1 --mode round-robin", {"stable": False}),
@@ -101,6 +105,8 @@ def test_utilization_of_a_table_of_costs_is_that_of_its_equal_layers(
 
 MISTAKES = [
     ("utilization --method diloco", "needs --parameters, --layers and --step-time"),
+    ("utilization --method diloco --model gpt-1B --layers 24", "model 'gpt-1B' says parameters, layers and step time"),
+    ("utilization --method diloco --model gpt-2B", "no such model: got 'gpt-2B', allowed: gpt-1B, gpt-10B"),
     ("utilization --method diloco --costs missing.csv", "cannot read missing.csv"),
     ("utilization --method diloco --parameters 1e9 --layers 24 --step-time 0.1 --targets 1.5", "1.5"),
     ("easgd-stability --eta 1 --alpha 0.5 --workers 0", "workers must be at least 1: got 0"),

@@ -18,13 +18,14 @@ from algorithms import interface
 from analysis.theory.dag import Exchange, Layer, Reals, TrainingDag
 from analysis.theory.exchanges import equal_layers, fragments, layers_of, schedule, training
 from analysis.theory.utilization import GRID, TARGETS, Bandwidths, bandwidths, printed, required_bandwidth, utilization
+from bench.workloads.sized_model import PRESETS
 
 CELL = 10 ** (4 / 49)  # ratio of neighbouring points of the grid
 
 MODELS: dict[str, dict[str, float]] = {
-    "1B": {"parameters": 1e9, "layers": 24, "step_time_s": 0.099},
-    "10B": {"parameters": 1e10, "layers": 48, "step_time_s": 0.79},
-    "100B": {"parameters": 1e11, "layers": 108, "step_time_s": 4.925},
+    name.removeprefix("gpt-"): {"parameters": p.parameters, "layers": p.layers, "step_time_s": p.step_s}
+    for name, p in PRESETS.items()
+    if name.startswith("gpt-")
 }
 METHODS: dict[str, dict[str, object]] = {  # each needs less bandwidth than the one before
     "data-parallel": {"method": "data-parallel"},
