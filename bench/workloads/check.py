@@ -158,16 +158,25 @@ def gradient_equals_finite_differences(subject: Subject) -> None:
 
 
 def gradients_of_many_replicas_equal_one_by_one(subject: Subject) -> None:
-    """One vectorised evaluation against a loop, in double precision."""
+    """Evaluated at once against a loop, in double precision; then again elsewhere, as what is replayed there must not
+    hold anything of the first time."""
     workload = subject.double
-    xs = torch.stack(_near_the_start(workload, REPLICAS))
-    batches = [_first_batch(workload, rank=rank) for rank in range(REPLICAS)]
-    outs, losses = workload.gradients(xs, batches)
-    for k in range(REPLICAS):
-        loss, gradient = _gradient(workload, xs[k], batches[k])
-        off = float((outs[k] - gradient).norm() / gradient.norm())
-        _demand(off < VECTORISED_ERROR, f"replica {k}'s gradient is off by {off:.1e} of its length")
-        _demand(abs(float(losses[k] - loss)) <= VECTORISED_ERROR * abs(float(loss)), f"replica {k}'s loss is off")
+    streams = [workload.batches(0, rank, WORKERS) for rank in range(REPLICAS)]
+    for xs in torch.stack(_near_the_start(workload, 2 * REPLICAS)).view(2, REPLICAS, -1):
+        batches = [stream.next() for stream in streams]
+        outs, losses = workload.gradients(xs, batches)
+        for k in range(REPLICAS):
+            loss, gradient = _gradient(workload, xs[k], batches[k])
+            off = float((outs[k] - gradient).norm() / gradient.norm())
+            _demand(off < VECTORISED_ERROR, f"replica {k}'s gradient is off by {off:.1e} of its length")
+            _demand(abs(float(losses[k] - loss)) <= VECTORISED_ERROR * abs(float(loss)), f"replica {k}'s loss is off")
+
+
+def together_is_a_number_of_gradients(subject: Subject) -> None:
+    """And the same on another instance."""
+    together = subject.one.together
+    _demand(isinstance(together, int) and together >= 1, f"together is {together!r}")
+    _demand(together == subject.build().together, "together is another number when the workload is built anew")
 
 
 def gradient_is_announced_tensor_by_tensor(subject: Subject) -> None:
@@ -226,6 +235,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     gradient_depends_on_model_and_mini_batch_alone,
     gradient_equals_finite_differences,
     gradients_of_many_replicas_equal_one_by_one,
+    together_is_a_number_of_gradients,
     gradient_is_announced_tensor_by_tensor,
     heldout_set_is_fixed,
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import resource
 import statistics
 import sys
@@ -16,7 +17,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.workloads.base import Workload
 
 REPLICAS = 16
 SECONDS = 1.0  # each figure is taken over about this long
@@ -31,9 +37,11 @@ class Cost:
     Attributes:
         samples_per_s: of plain gradients with the workload's mini-batches.
         memory_nbytes: largest resident memory of the process, interpreter, data and model included.
-        replicas: n of the vectorised evaluation.
-        vectorised_batch: its samples per replica; fewer than the workload's own where that would take minutes.
-        speed_up: time of n gradients one by one over that of one vectorised evaluation; paired, median.
+        together: how many gradients the workload asks to be evaluated at once.
+        vectorised_batch: samples per replica of the vectorised evaluations; fewer than the workload's own where that
+            would take minutes.
+        speed_up: time of 16 gradients one by one over that of 16 at once; paired, median.
+        speed_up_together: the same for `together`; NaN where that is 1.
     """
 
     name: str
@@ -44,9 +52,10 @@ class Cost:
     target_loss: float
     samples_per_s: float
     memory_nbytes: int
-    replicas: int
+    together: int
     vectorised_batch: int
     speed_up: float
+    speed_up_together: float
 
 
 def measure(table: dict[str, Any]) -> Cost:
@@ -65,25 +74,11 @@ def measure(table: dict[str, Any]) -> Cost:
     gradient_s = _median_s(lambda: workload.gradient(x, stream.next(), out))
     memory = peak_nbytes()
 
+    together = workload.together
     per_gradient = workload.flops_per_sample * workload.batch_size
     few = max(1, min(workload.batch_size, int(HEAVY / REPLICAS / workload.flops_per_sample)))
     if per_gradient * REPLICAS > HEAVY:
         workload = dataclasses.replace(settings, batch_size=few).build(torch.device("cpu"), REPLICAS)  # type: ignore[type-var]
-    batches = [workload.batches(0, rank, REPLICAS).next() for rank in range(REPLICAS)]
-    xs = torch.stack([x] * REPLICAS)
-    outs = torch.empty_like(xs)
-
-    def one_by_one() -> None:
-        for k in range(REPLICAS):
-            workload.gradient(xs[k], batches[k], outs[k])
-
-    ratios: list[float] = []
-    until = time.perf_counter() + 2 * SECONDS
-    one_by_one()
-    workload.gradients(xs, batches)
-    while len(ratios) < FEW or time.perf_counter() < until:
-        loop_s = _seconds(one_by_one)
-        ratios.append(loop_s / _seconds(lambda: workload.gradients(xs, batches)))
     return Cost(
         name=workload.name,
         parameters=workload.parameters,
@@ -93,10 +88,34 @@ def measure(table: dict[str, Any]) -> Cost:
         target_loss=workload.target_loss,
         samples_per_s=getattr(settings, "batch_size", 1) / gradient_s,
         memory_nbytes=memory,
-        replicas=REPLICAS,
+        together=together,
         vectorised_batch=workload.batch_size,
-        speed_up=statistics.median(ratios),
+        speed_up=_speed_up(workload, x, REPLICAS),
+        speed_up_together=math.nan if together == 1 else _speed_up(workload, x, together),
     )
+
+
+def _speed_up(workload: Workload, x: Tensor, replicas: int) -> float:
+    """Time of as many gradients one by one over that of as many at once; paired, median."""
+    import torch
+
+    streams = [workload.batches(0, rank, REPLICAS) for rank in range(REPLICAS)]
+    batches = [streams[k % REPLICAS].next() for k in range(replicas)]
+    xs = torch.stack([x] * replicas)
+    outs = torch.empty_like(xs)
+
+    def one_by_one() -> None:
+        for k in range(replicas):
+            workload.gradient(xs[k], batches[k], outs[k])
+
+    one_by_one()
+    workload.gradients(xs, batches)
+    ratios: list[float] = []
+    until = time.perf_counter() + 2 * SECONDS
+    while len(ratios) < FEW or time.perf_counter() < until:
+        loop_s = _seconds(one_by_one)
+        ratios.append(loop_s / _seconds(lambda: workload.gradients(xs, batches)))
+    return statistics.median(ratios)
 
 
 def peak_nbytes() -> int:

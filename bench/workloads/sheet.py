@@ -107,8 +107,11 @@ def _check_one(name: str, cls: type[WorkloadSettings], table: dict[str, Any]) ->
 
 def _costs(chosen: list[tuple[str, dict[str, Any]]]) -> None:
     """The table of what the workloads cost on one core of this machine, each measured in a process of its own."""
-    head = ("workload", "parameters", "bytes", "FLOP/sample", "samples/s", "memory", "16 replicas at once", "metric")
-    widths = (26, 12, 9, 12, 11, 9, 26, 10)
+    head = (
+        "workload", "parameters", "bytes", "FLOP/sample", "samples/s", "memory", "16 replicas at once",
+        "in a simulation", "metric",
+    )  # fmt: skip
+    widths = (26, 12, 9, 12, 11, 9, 26, 21, 10)
     print("\nOne rank on one core of this machine:")
     print("  ".join(f"{text:{w}s}" for text, w in zip(head, widths, strict=True)).rstrip())
     for name, table in chosen:
@@ -121,10 +124,11 @@ def _costs(chosen: list[tuple[str, dict[str, Any]]]) -> None:
             print(f"{name:26s}  not measured: {done.stderr.strip().splitlines()[-1]}")
             continue
         c = json.loads(done.stdout.splitlines()[-1])
-        together = f"{c['speed_up']:.2f} x as fast (B = {c['vectorised_batch']})"
+        sixteen = f"{c['speed_up']:.2f} x as fast (B = {c['vectorised_batch']})"
+        many = f"{c['together']}: {c['speed_up_together']:.2f} x as fast" if c["together"] > 1 else "one by one"
         row = (
             c["name"], str(c["parameters"]), nbytes(c["nbytes"]), count(c["flops_per_sample"]),
-            f"{c['samples_per_s']:.4g}", nbytes(c["memory_nbytes"]), together, c["metric"],
+            f"{c['samples_per_s']:.4g}", nbytes(c["memory_nbytes"]), sixteen, many, c["metric"],
         )  # fmt: skip
         print("  ".join(f"{text:{w}s}" for text, w in zip(row, widths, strict=True)).rstrip())
         sys.stdout.flush()
