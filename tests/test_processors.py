@@ -71,6 +71,16 @@ def test_a_node_without_cores_is_refused() -> None:
         Processors(Kernel(VirtualClock()), node_of=[0], cores=0)
 
 
+def test_who_waits_without_sleeping_takes_a_share() -> None:
+    kernel = Kernel(VirtualClock())
+    shared, ended = Processors(kernel, node_of=[0, 0], cores=1), []
+    shared.work(0, 3.0).then(lambda: ended.append(kernel.now()))
+    kernel.call_at(1.0, lambda: shared.spin(1, True))
+    kernel.call_at(3.0, lambda: shared.spin(1, False))
+    kernel.run(lambda: bool(ended))
+    assert ended == [4.0]  # 1 s alone, 2 s at half speed, 1 s alone
+
+
 JOBS = st.lists(
     st.tuples(st.floats(0, 10), st.integers(0, 3), st.floats(1e-3, 5)),
     min_size=1,

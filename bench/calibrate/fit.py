@@ -188,10 +188,7 @@ def compute(times: StepTimes, *, cores: int) -> Compute:
     count = min(QUANTILES, len(gradients))
     shares = (np.arange(count) + 0.5) / count
     # Answering is sending too, and a rank that computes beside is never cold.
-    sending_s = 0.0
-    if times.answered:
-        more_s = float(np.mean(times.answering_s) - np.mean(times.beside_s))
-        sending_s = max(more_s * len(times.answering_s) / times.answered, 0.0)
+    sending_s = max(float(np.median(times.answering_s)), 0.0) if times.answering_s else 0.0
     later_s = [trimmed_mean(phase) - plain_s for phase in times.asking_s if phase]
     cold_s, cold_lasts = cooling([later_s[0] - sending_s, *later_s[1:]] if later_s else [])
     if cold_s < NOTHING * plain_s:

@@ -47,8 +47,7 @@ class StepTimes:
     # first, second, ... after one that asked
     idle_answers_s: list[float] = field(default_factory=list)  # waits for an answer of a rank that does nothing else
     busy_answers_s: list[float] = field(default_factory=list)  # waits for an answer of one that computes
-    answering_s: list[float] = field(default_factory=list)  # whole steps of that one
-    answered: int = 0  # requests in these steps
+    answering_s: list[float] = field(default_factory=list)  # by how much each answer makes its steps longer, by round
 
 
 @dataclass
@@ -127,9 +126,9 @@ def _steps(machine: Machine, subject: Subject, found: StepTimes, fitting: int, s
         found.idle_answers_s += waits_s(machine.run(Asking(), subject, seconds)[0])
         asking, answering = machine.run(Asking(busy=True), subject, seconds)[:2]
         found.busy_answers_s += waits_s(asking)
-        taken_s = steps_s(answering)
-        found.answering_s += taken_s.tolist()
-        found.answered += answered(answering)
+        if count := answered(answering):
+            longer_s = steps_s(answering) - np.mean(_pooled(beside, steps_s))
+            found.answering_s.append(float(longer_s.sum()) / count)
     if machine.ranks > fitting:
         found.crowded_s += _pooled(machine.run(Steps(ranks=machine.ranks), subject, seconds), gradients_s)
 

@@ -28,6 +28,7 @@ class _Node:
     served_s: float = 0.0
     at_s: float = 0.0  # when that was so
     heap: list[tuple[float, int]] = field(default_factory=list)  # (served_s at which it is done, rank) of each active
+    spinning: int = 0  # ranks that wait without sleeping
     timer: int = 0  # number of the timer that counts
 
 
@@ -74,9 +75,12 @@ class Processors:
             self._set_timer(node)
         return job.done
 
-    def active(self, node: int) -> int:
-        """How many ranks of a node have work."""
-        return len(self._nodes[node].heap)
+    def spin(self, rank: int, begin: bool) -> None:
+        """From now on, or until now, this rank waits without sleeping: to a fair scheduler it is as good as working."""
+        node = self._nodes[self._node_of[rank]]
+        self._advance(node)
+        node.spinning += 1 if begin else -1
+        self._set_timer(node)
 
     def _advance(self, node: _Node) -> None:
         now_s = self._kernel.now()
@@ -84,7 +88,7 @@ class Processors:
         node.at_s = now_s
 
     def _speed(self, node: _Node) -> float:
-        active = len(node.heap)
+        active = len(node.heap) + node.spinning
         return 1.0 if active <= self._cores else self._cores / active
 
     def _set_timer(self, node: _Node) -> None:

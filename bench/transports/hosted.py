@@ -234,18 +234,33 @@ class HostedTransport(SimulatedTransport):
             future = self.world.join((number, b), self.rank, "gradient", evaluate.out[bucket.lo : bucket.hi])
             joined.append((self.kernel.now(), future, bucket))
         t1 = self.kernel.now()
+        self._spin(alone, True)
         reduced = [Reduced(start_s, await future, bucket.hi - bucket.lo) for start_s, future, bucket in joined]
+        self._spin(alone, False)
         self._reduced()
         return Computed(evaluate.loss, t0, t1), reduced
 
     async def allreduce_mean(self, v: Tensor, label: str, *, alone: bool) -> Reduced:
+        self._spin(alone, True)
         reduced = await super().allreduce_mean(v, label, alone=alone)
+        self._spin(alone, False)
         if not alone:
             seen_s = self._handling.noticed_s(self._idle_s, self.kernel.now())
             await self.kernel.sleep(seen_s - self.kernel.now(), COMPUTING)
             reduced = Reduced(reduced.t0_s, seen_s, reduced.length)
         self._reduced()
         return reduced
+
+    async def agree(self, value: float, *, alone: bool) -> float:
+        self._spin(alone, True)
+        agreed = await super().agree(value, alone=alone)
+        self._spin(alone, False)
+        return agreed
+
+    def _spin(self, alone: bool, begin: bool) -> None:
+        """A rank that blocks in a collective does not sleep."""
+        if alone and self._processors is not None:
+            self._processors.spin(self.rank, begin)
 
     def _reduced(self) -> None:
         self._idle_s = self.kernel.now()
