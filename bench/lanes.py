@@ -6,6 +6,8 @@ What is asked for is a study's table, which any process can resolve for itself; 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +38,9 @@ class Lanes:
         if self.count > 1:
             # Fresh processes: a copy of this one, with torch's threads in it, may hang.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.count, mp_context=context, initializer=_one_thread)
+            self._pool = ProcessPoolExecutor(
+                self.count, mp_context=context, initializer=_begin, initargs=(os.getpid(),)
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -58,10 +62,18 @@ class Lanes:
                 future.cancel()
 
 
-def _one_thread() -> None:
+def _begin(parent: int) -> None:
+    """A process of the pool: one thread, and no life after its parent, should that be killed."""
     import torch
 
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def only_cell(table: Mapping[str, Any]) -> Cell:

@@ -16,21 +16,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from analysis.advice.answer import Answer, Row
 from analysis.advice.flips import TOLERANCE, Flip, flips, least, with_bounds
 from analysis.advice.prediction import Prediction, by_inverse
 from analysis.advice.ranking import cost, ranking, reached, sureness
 from analysis.advice.sure import Ratio, Reached, geometric_interval, grade, versus
-from analysis.targets import time_to_target
-from analysis.throughput import Gbit, rank_throughput
+from analysis.advice.tables import look, samples_to_target, tables, traffic
+from analysis.advice.trials import FACTOR, following
 from bench.lanes import Lanes, time_it
 from bench.launch import write_study
 from bench.pace import Pace
 from bench.question import Question
-from bench.records import HELDOUT, RUNS, Table, load
-from bench.until import Search, Seen, State
+from bench.until import Search, State
 
 GRID = [10.0 ** (k / 2) for k in range(-4, 7)]
 """Bandwidths between nodes at which the algorithms are compared, and between which flips are searched [Gbit/s]."""
@@ -56,18 +53,14 @@ REFINED = 8
 HOPEFUL = 1.5
 """An asynchronous algorithm learns with the first seed wherever it would take less than this many times the best."""
 
-LONGEST_WINDOW_S, WINDOWS = 0.1, 20
-"""Peaks are those of a window of time: 100 ms, or a twentieth of a short run."""
-
 HERE = "learning"
 """Folder of the runs on the question's own network."""
 
 TUNING, TUNING_SEED = "tuning", 1000
 """Folder and seed (added to the largest) of the runs by which learning rates are chosen; they are not compared."""
 
-FACTOR, PATIENCE = 3.0, 4.0
-"""Between learning rates that are tried; and how long tries, and asynchronous algorithms elsewhere, are waited for
-against the best of all."""
+PATIENCE = 4.0
+"""Tries, and asynchronous algorithms elsewhere, are waited for this many times as long as the best takes."""
 
 Change = tuple[tuple[str, float], ...]
 """What differs from the question's network and workers, as arguments of `Question.table`."""
@@ -188,7 +181,7 @@ class Advising:
     ) -> Search:
         return Search(
             table=table,
-            look=lambda run_id, seconds: _look(out, run_id, seconds),
+            look=lambda run_id, seconds: look(out, run_id, SETTLED * seconds),
             first_s={name: _rounded(FIRST_STEPS * seconds) for name, seconds in step_s.items()},
             out=out,
             lanes=self.lanes,
@@ -217,13 +210,14 @@ class Advising:
         if math.isfinite(least_s):
             search.least_s, search.patience = least_s, PATIENCE
         states = search.go(labels, seeds)
-        runs, heldout = _tables(out)
+        runs, heldout = tables(out)
         return states, reached(heldout, runs[runs["label"].isin(labels) & runs["seed"].isin(seeds)])
 
     def _prediction(self, found: Mapping[str, Mapping[int, Reached]], grid: Sequence[float]) -> Prediction:
         there = {name: geometric_interval(list(runs.values()))[0] for name, runs in found.items()}
         there = {name: seconds for name, seconds in there.items() if math.isfinite(seconds)}
-        self._steps = {name: self._steps_to_target(name) for name in there}
+        per_step = self.question.workers * self.question.workload.batch_size
+        self._steps = {name: max(1, round(samples_to_target(self.out / HERE, name) / per_step)) for name in there}
         self._paces.clear()  # they were over other numbers of steps
         self.say(f"how fast {len(there)} algorithms go at {len(grid)} bandwidths, without gradients")
         self._fetch([(name, {BW: x}) for x in [*grid, math.inf] for name in there])
@@ -295,12 +289,6 @@ class Advising:
         ratio = math.exp(sum(map(math.log, seconds)) / len(seconds) - sum(map(math.log, here)) / len(here))
         prediction.anchor(name, x, ratio * prediction.seconds(name, self._base))
 
-    def _steps_to_target(self, name: str) -> int:
-        """Of each worker, in the middle over the seeds."""
-        runs, heldout = _tables(self.out / HERE)
-        samples = time_to_target(heldout, runs[runs["label"] == name])["samples_to_target"].median()
-        return max(1, round(float(samples) / self.question.workers / self.question.workload.batch_size))
-
     # -- pace ----------------------------------------------------------------------------------------------------------
 
     def _pace(self, name: str, change: Mapping[str, float]) -> Pace:
@@ -341,11 +329,11 @@ class Advising:
         prediction: Prediction,
         grid: Sequence[float],
     ) -> list[Row]:
-        traffic = self._traffic() if found else {}
+        sent = traffic(self.out / HERE) if found else {}
         rows = []
         for row in ranking(found).to_dict("records"):
             name = str(row["label"])
-            cell, sent = self.question.cell(name), traffic.get(name, {})
+            cell, own = self.question.cell(name), sent.get(name, {})
             rows.append(
                 Row(
                     label=name,
@@ -362,32 +350,15 @@ class Advising:
                     ratio_low=float(row["ratio_low"]),
                     ratio_high=float(row["ratio_high"]),
                     chance=float(row["chance_winner_faster"]),
-                    sent_nbytes=sent.get("sent", math.nan),
-                    goodput_Gbit_per_s=sent.get("goodput", math.nan),
-                    peak_Gbit_per_s=sent.get("peak", math.nan),
+                    sent_nbytes=own.get("sent", math.nan),
+                    goodput_Gbit_per_s=own.get("goodput", math.nan),
+                    peak_Gbit_per_s=own.get("peak", math.nan),
                     needs_Gbit_per_s=self._needs(name, grid) if name in prediction.anchors else math.nan,
                     ranks=cell.ranks,
                     cost=math.nan if self.price is None else cost(float(row["time_s"]), cell.ranks, self.price),
                 )
             )
         return rows
-
-    def _traffic(self) -> dict[str, dict[str, float]]:
-        """Label -> bytes to the target, payload of a rank, and peak of the busiest one."""
-        results = load(self.out / HERE)
-        found: dict[str, dict[str, float]] = {}
-        for name, runs in results.runs[results.runs["status"] == "completed"].groupby("label"):
-            times = time_to_target(results.heldout, runs)
-            events = results.events[results.events["run_id"] == runs["run_id"].iloc[0]]
-            window_s = min(LONGEST_WINDOW_S, float(runs["duration_s"].iloc[0]) / WINDOWS)
-            peaks = rank_throughput(runs.iloc[:1], events, window_s)["peak_wire_Gbit_per_s"]
-            rate = float((runs["nbytes"] / runs["duration_s"] / runs["ranks"]).mean())
-            found[str(name)] = {
-                "sent": float(times["wire_nbytes_to_target"].mean()),
-                "goodput": Gbit(rate),
-                "peak": float(peaks.max()) if len(peaks) else 0.0,
-            }
-        return found
 
     def _needs(self, name: str, grid: Sequence[float]) -> float:
         ideal = self._s_per_sample(name, math.inf)
@@ -427,49 +398,6 @@ def _grade(there: Sequence[Row], error: float) -> str:
 def _tried(q: Question, names: Mapping[str, tuple[str, int]], text: str, seed: int, seconds: float) -> dict[str, Any]:
     name, k = names[text]
     return q.table(name, seed, seconds, {"rate": FACTOR**k})
-
-
-def following(at_s: Mapping[tuple[str, int], float], trials: int) -> list[tuple[str, int]]:
-    """What to try next: beyond an end of what was tried, where that end is the best.
-
-    Args:
-        at_s: (label, k) -> time to the target with the learning rate times FACTOR^k; infinite if not reached.
-        trials: most tries of a label.
-
-    Source: pattern search.
-
-    Example:
-        >>> following({("a", -1): 3.0, ("a", 0): 2.0, ("a", 1): 1.0, ("b", -1): 2.0, ("b", 0): 1.0, ("b", 1): 2.0}, 4)
-        [('a', 2)]
-    """
-    found = []
-    for name in dict.fromkeys(name for name, _ in at_s):
-        tried = {k: seconds for (of, k), seconds in at_s.items() if of == name}
-        best = min(tried, key=lambda k: (tried[k], abs(k)))
-        if len(tried) < trials and math.isfinite(tried[best]) and best in (min(tried), max(tried)):
-            found.append((name, best + (1 if best == max(tried) else -1)))
-    return found
-
-
-def _look(out: Path, run_id: str, seconds: float) -> tuple[Seen, float]:
-    """What a run has shown, and when it was at the target [s]."""
-    runs, heldout = _tables(out, run_id)
-    if runs["status"].iloc[0] != "completed":
-        return "over", math.inf
-    at_s = float(time_to_target(heldout, runs)["target_latest_s"].iloc[0])
-    return ("there" if at_s <= SETTLED * seconds else "not yet"), at_s
-
-
-def _tables(out: Path, run_id: str = "*") -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows of RUNS and HELDOUT of a folder's runs, without their events."""
-    folders = [path.parent for path in sorted((out / "runs").glob(f"{run_id}/run.parquet"))]
-    files = [folder / "heldout.parquet" for folder in folders if (folder / "heldout.parquet").exists()]
-    return _together(RUNS, [folder / "run.parquet" for folder in folders]), _together(HELDOUT, files)
-
-
-def _together(table: Table, files: Sequence[Path]) -> pd.DataFrame:
-    empty: pd.DataFrame = table.schema.empty_table().to_pandas()
-    return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True) if files else empty
 
 
 def _key(change: Mapping[str, float]) -> Change:

@@ -40,19 +40,17 @@ def how_sure(a: Answer) -> str:
         return "There is no winner: nothing is extrapolated beyond what was simulated (try a longer --max-time)."
     if s is None:
         return "There is nothing to compare it with."
-    n, e = len(a.seeds), f"{100 * a.model_error:.0f} %"
+    n, e = s.seeds, f"{100 * a.model_error:.0f} %"
     apart = f"{s.label} takes {number(s.ratio_low)} to {number(s.ratio_high)} times as long (95 %, n = {n})"
-    return {
-        "clear": f"Clear: {apart}, more than two times may differ that are {e} off each.",
-        "model": f"Likely: {apart}, but predicted times may be {e} off, and then the order may change.",
-        "close": f"Close: {w.label} and {s.label} cannot be told apart with {plural(n, 'seed')}"
-        + (f" ({apart})." if math.isfinite(s.ratio_low) and math.isfinite(s.ratio_high) else "."),
+    told = {
+        "clear": f"Clear: {apart}. Were each of the predicted times {e} off, the order would be the same.",
+        "model": f"Likely: {apart}. But predicted times may be {e} off each, and then the order may change.",
+        "close": f"Close: {w.label} and {s.label} cannot be told apart with {plural(n, 'seed')}: {apart}.",
         "one seed": f"Not known: one seed gives no interval; {s.label} took {number(s.ratio)} times as long with it.",
-    }[a.grade] + (
-        f" With a probability of at least {a.chance:.0%} {w.label} is the fastest of all that got there."
-        if a.grade != "one seed" and math.isfinite(a.chance) and a.chance > 0.5
-        else ""
-    )
+    }[a.grade]
+    if a.grade != "one seed" and a.chance > 0.5:
+        told += f" With a probability of at least {a.chance:.0%} {w.label} is the fastest of all that got there."
+    return told
 
 
 def changes(a: Answer) -> list[str]:

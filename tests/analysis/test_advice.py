@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.advice.answer import Answer, Row
-from analysis.advice.cli import following
 from analysis.advice.flips import Flip, flips, least, winner, with_bounds
 from analysis.advice.prediction import Prediction
 from analysis.advice.ranking import ranking, reached, sureness
 from analysis.advice.sure import Ratio, Reached, chance_first, geometric_interval, grade, versus
+from analysis.advice.trials import following
 
 REPEATS = 1500
 GRID = [10.0 ** (k / 2) for k in range(-4, 7)]
