@@ -14,7 +14,14 @@ import torch
 from algorithms.optim import OptimizerSettings
 from bench.calibrate import fit
 from bench.calibrate.machine import Row, SimulatedMachine, Subject
-from bench.calibrate.measure import Measurements, after_requests_s, measure, reductions_s, without_reductions_s
+from bench.calibrate.measure import (
+    Measurements,
+    after_requests_s,
+    exchanges_s,
+    measure,
+    reductions_s,
+    without_reductions_s,
+)
 from bench.cluster import Compute, Handling, Network
 from bench.workloads.quadratic import Quadratic
 
@@ -132,10 +139,19 @@ def test_an_all_reduce_is_counted_from_when_the_last_has_joined() -> None:
     assert reductions_s([early, late]) == [1.5]
 
 
-def test_steps_after_requests() -> None:
-    # Asks in steps 3 and 6; the answer of the first is there at 3.0, its step ends at 3.2.
-    rows = [Row("wait", 2.0, 3.0), *(Row("apply", t - 0.1, t) for t in (3.2, 5.0, 6.5)), Row("wait", 7.5, 8.0)]
-    assert after_requests_s(rows, 3) == [[pytest.approx(1.9)], [pytest.approx(1.5)]]
+def test_gradients_after_a_request_and_what_it_costs() -> None:
+    # Gradients of 1.5, 1.2, 1.1 s ... with 0.2 s from one to the next; a request after the first and fourth, for which
+    # it takes 0.3 s more, and 1 s of waiting.
+    rows, now = [], 0.0
+    for step, took in enumerate((1.0, 1.5, 1.2, 1.1, 1.5, 1.2, 1.1, 1.0)):
+        rows.append(Row("gradient", now, now + took))
+        now += took
+        if step in (0, 3):
+            rows.append(Row("wait", now + 0.1, now + 1.1))
+            now += 1.3
+        now += 0.2
+    assert after_requests_s(rows, 3) == [[pytest.approx(t)] * 2 for t in (1.5, 1.2, 1.1)]
+    assert exchanges_s(rows) == [pytest.approx(0.3)] * 2
 
 
 def test_a_line_has_no_part_below_zero() -> None:

@@ -48,7 +48,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Line:
-    """time = base_s + byte_s b, and how far it is off: root mean square of the relative errors."""
+    """time = base_s + byte_s b, and how far it is off: root mean square of the relative errors, weighted."""
 
     base_s: float
     byte_s: float
@@ -78,15 +78,16 @@ def line(
     sizes, times = np.asarray(nbytes, dtype=np.float64), np.asarray(times_s, dtype=np.float64)
     columns = np.stack([np.full_like(times, base), byte * sizes], axis=1) / times[:, None]
     scale = columns.max(axis=0)
-    root = np.sqrt(np.ones_like(times) if weights is None else np.asarray(weights))
+    counts = np.ones_like(times) if weights is None else np.asarray(weights, dtype=np.float64)
+    root = np.sqrt(counts)
     solution, _ = nnls(root[:, None] * columns / scale, root)
     found = solution / scale
-    return Line(float(found[0]), float(found[1]), rms(columns @ found))
+    return Line(float(found[0]), float(found[1]), rms(columns @ found, counts))
 
 
-def rms(ratios: Array) -> float:
-    """Root mean square of (ratio - 1)."""
-    return float(np.sqrt(np.mean((ratios - 1) ** 2)))
+def rms(ratios: Array, weights: Sequence[float] | Array) -> float:
+    """Root mean square of (ratio - 1) over the sizes [S], as much as each counts."""
+    return float(np.sqrt(np.average((ratios - 1) ** 2, weights=weights)))
 
 
 def weights_of(nbytes: Sequence[int], found: Measurements) -> list[float]:
@@ -111,10 +112,12 @@ def messages(found: Measurements) -> tuple[Wire, Handling, dict[str, float]]:
     asked, trips_s = medians(found.trips)
     trip = line([nbytes + HEADER_NBYTES for nbytes in asked], trips_s, weights=weights_of(asked, found))
     sizes, answers_s = medians(found.answers)
-    own = line(sizes, answers_s, weights=weights_of(sizes, found))
+    weights = weights_of(sizes, found)
+    own = line(sizes, answers_s, weights=weights)
     wire_s = np.array([nbytes + HEADER_NBYTES for nbytes in sizes]) * trip.byte_s
     limited = np.maximum(wire_s, min(answers_s))
-    is_wire = rms(limited / np.array(answers_s)) <= own.residual + 1e-9
+    limited_residual = rms(limited / np.array(answers_s), weights)
+    is_wire = limited_residual <= own.residual + 1e-9
     least_s = min(answers_s) if min(answers_s) > 1.001 * wire_s[0] else 0.0
     message_s, byte_s = (least_s, 0.0) if is_wire else (own.base_s, min(own.byte_s, trip.byte_s))
     message_s = min(message_s, trip.base_s)
@@ -124,26 +127,27 @@ def messages(found: Measurements) -> tuple[Wire, Handling, dict[str, float]]:
         bandwidth_Gbit_per_s=8e-9 / per_byte_s if per_byte_s > 1e-3 * trip.byte_s else math.inf,
     )
     handling = Handling(message_s=message_s, byte_s=byte_s, look_s=found.look_s, nap_s=found.nap_s)
-    residuals = {"messages": trip.residual, "answers": rms(limited / np.array(answers_s)) if is_wire else own.residual}
+    residuals = {"messages": trip.residual, "answers": limited_residual if is_wire else own.residual}
     return wire, handling, residuals
 
 
 def reductions(found: Measurements, wire: Wire, ranks: int) -> tuple[Collective, Wire, float]:
     """(the algorithm that fits best, the wire with its all-reduces' own speed if they have one, residual)."""
     sizes, times_s = medians(found.reductions)
+    weights = weights_of(sizes, found)
     kinds: tuple[Collective, ...] = get_args(Collective)
     tried = []
     for kind in kinds:
         network = _flat(wire, kind)
         model = np.array([_allreduce_s(network, ranks, nbytes) for nbytes in sizes])
-        tried.append((rms(model / np.array(times_s)), kind, wire))
+        tried.append((rms(model / np.array(times_s), weights), kind, wire))
     best = min(tried, key=lambda entry: entry[0])
     if best[0] > GOOD_ENOUGH:
         tried = []
         for kind in kinds:
             rounds = _allreduce_s(_flat(Wire(latency_s=1.0, bandwidth_Gbit_per_s=math.inf), kind), ranks, 1)
             parts = _allreduce_s(_flat(Wire(latency_s=0.0, bandwidth_Gbit_per_s=8e-9), kind), ranks, 1)
-            fitted = line(sizes, times_s, weights=weights_of(sizes, found), base=rounds, byte=parts)
+            fitted = line(sizes, times_s, weights=weights, base=rounds, byte=parts)
             gbit = 8e-9 / fitted.byte_s if fitted.byte_s > 0 else math.inf
             own = _with(wire, collective_latency_s=fitted.base_s, collective_bandwidth_Gbit_per_s=gbit)
             tried.append((fitted.residual, kind, own))
@@ -187,17 +191,15 @@ def compute(times: StepTimes, *, cores: int) -> Compute:
     plain_s = trimmed_mean(times.plain_s)
     count = min(QUANTILES, len(gradients))
     shares = (np.arange(count) + 0.5) / count
-    # Answering is sending too, and a rank that computes beside is never cold.
-    sending_s = max(float(np.median(times.answering_s)), 0.0) if times.answering_s else 0.0
-    later_s = [trimmed_mean(phase) - plain_s for phase in times.asking_s if phase]
-    cold_s, cold_lasts = cooling([later_s[0] - sending_s, *later_s[1:]] if later_s else [])
+    exchange_s = float(np.median(times.exchanges_s)) if times.exchanges_s else 0.0
+    cold_s, cold_lasts = cooling([trimmed_mean(t) - trimmed_mean(times.together_s) for t in times.later_s if t])
     if cold_s < NOTHING * plain_s:
         cold_s = cold_lasts = 0.0
     return Compute(
         distribution="trace",
         times_s=tuple(_rounded(float(time_s)) for time_s in np.quantile(gradients, shares)),
         step_s=_rounded(plain_s - trimmed_mean(times.together_s)),
-        exchange_s=_rounded(sending_s) if sending_s > NOTHING * plain_s else 0.0,
+        exchange_s=_rounded(exchange_s) if exchange_s > NOTHING * plain_s else 0.0,
         aside_s=_rounded(trimmed_mean(times.beside_s) - plain_s) if times.beside_s else 0.0,
         cold_s=_rounded(cold_s),
         cold_lasts=round(cold_lasts, 3),

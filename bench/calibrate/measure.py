@@ -43,11 +43,11 @@ class StepTimes:
     plain_s: list[float] = field(default_factory=list)  # whole steps of `together`
     beside_s: list[float] = field(default_factory=list)  # whole steps with the gradient beside
     reducing_s: list[float] = field(default_factory=list)  # steps with an all-reduce, without the all-reduce
-    asking_s: list[list[float]] = field(default_factory=lambda: [[] for _ in range(PERIOD - 1)])  # whole steps, the
-    # first, second, ... after one that asked
+    later_s: list[list[float]] = field(default_factory=lambda: [[] for _ in range(PERIOD)])  # gradients, the first,
+    # second, ... after a request
+    exchanges_s: list[float] = field(default_factory=list)  # what a request costs its asker, its waiting left out
     idle_answers_s: list[float] = field(default_factory=list)  # waits for an answer of a rank that does nothing else
     busy_answers_s: list[float] = field(default_factory=list)  # waits for an answer of one that computes
-    answering_s: list[float] = field(default_factory=list)  # by how much each answer makes its steps longer, by round
 
 
 @dataclass
@@ -122,13 +122,10 @@ def _steps(machine: Machine, subject: Subject, found: StepTimes, fitting: int, s
         found.reducing_s += _pooled(machine.run(Reductions(), subject, seconds), without_reductions_s)
         rows = machine.run(Asking(period=PERIOD), subject, seconds)[0]
         for phase, times_s in enumerate(after_requests_s(rows, PERIOD)):
-            found.asking_s[phase] += times_s
+            found.later_s[phase] += times_s
+        found.exchanges_s += exchanges_s(rows)
         found.idle_answers_s += waits_s(machine.run(Asking(), subject, seconds)[0])
-        asking, answering = machine.run(Asking(busy=True), subject, seconds)[:2]
-        found.busy_answers_s += waits_s(asking)
-        if count := answered(answering):
-            longer_s = steps_s(answering) - np.mean(_pooled(beside, steps_s))
-            found.answering_s.append(float(longer_s.sum()) / count)
+        found.busy_answers_s += waits_s(machine.run(Asking(busy=True), subject, seconds)[0])
     if machine.ranks > fitting:
         found.crowded_s += _pooled(machine.run(Steps(ranks=machine.ranks), subject, seconds), gradients_s)
 
@@ -199,32 +196,31 @@ def waits_s(rows: Sequence[Row]) -> list[float]:
     return [float(time_s) for time_s in t1 - t0]
 
 
-def answered(rows: Sequence[Row]) -> int:
-    """How many requests were answered between the first and the last step."""
-    applied, sent = _of(rows, "apply")[1], _of(rows, "send")[0]
-    return int(((sent >= applied[0]) & (sent < applied[-1])).sum()) if len(applied) else 0
+def _asking(rows: Sequence[Row]) -> NDArray[np.int64]:
+    """Which gradients were followed by a request."""
+    ended, asked = _of(rows, "gradient")[1], _of(rows, "wait")[0]
+    return np.searchsorted(ended, asked, side="right") - 1
 
 
 def after_requests_s(rows: Sequence[Row], period: int) -> list[list[float]]:
-    """How long the first, second, ... whole step after the one with a request took.
+    """How long the first, second, ... gradient after each request took: `period` lists."""
+    took, asking = gradients_s(rows), _asking(rows)
+    asking = asking[asking + period < len(took)]
+    return [[float(time_s) for time_s in took[asking + 1 + phase]] for phase in range(period)]
 
-    The first has what its step before did with the answer, too, but for applying its gradient.
 
-    Returns:
-        `period` - 1 lists of times.
-    """
-    applying, applied = _of(rows, "apply")
-    asked, answered = _of(rows, "wait")
-    phases: list[list[float]] = [[] for _ in range(period - 1)]
-    for begin, end in zip(answered, np.append(asked, np.inf)[1:], strict=True):
-        after = (applied >= begin) & (applied < end)
-        ends = applied[after]
-        if len(ends) < period or not np.isfinite(end):
-            continue
-        for phase, time_s in enumerate(np.diff(ends[:period])):
-            mixing_s = 0.0 if phase else applying[after][0] - begin
-            phases[phase].append(float(mixing_s + time_s))
-    return phases
+def exchanges_s(rows: Sequence[Row]) -> list[float]:
+    """What a request costs its asker, beside waiting: by how much longer it is then from gradient to gradient."""
+    begun, ended = _of(rows, "gradient")
+    between, asking, waited = begun[1:] - ended[:-1], _asking(rows), waits_s(rows)
+    plain = np.ones(len(between), dtype=bool)
+    plain[asking[asking < len(between)]] = False
+    if not plain.any():
+        return []
+    usual_s = float(np.median(between[plain]))
+    return [
+        float(between[i]) - wait_s - usual_s for i, wait_s in zip(asking, waited, strict=True) if 0 <= i < len(between)
+    ]
 
 
 def answers_s(rows: Sequence[Row], at_once: int) -> list[float]:

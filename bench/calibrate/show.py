@@ -35,7 +35,7 @@ def report(found: Measurements, cluster: Cluster, ranks: int) -> str:
                 found.reductions,
                 lambda nbytes: fabric.allreduce_end_s(0.0, nbytes),
             ),
-            "residuals (root mean square of model / measured - 1): "
+            "residuals (root mean square of model / measured - 1, the workloads' own sizes weighing most): "
             + ", ".join(f"{name} {residual:.1%}" for name, residual in cluster.residuals.items()),
         ]
     return "\n\n".join(parts)

@@ -30,7 +30,7 @@ NOTES = {
     "measured": "where and with what",
     "network": "as messages and all-reduces feel it through the transport, with the library's and Python's part",
     "compute": "by workload label: times_s are quantiles of the measured gradient times",
-    "residuals": "of the fits: root mean square of (model / measured - 1) over the sizes",
+    "residuals": "of the fits: root mean square of (model / measured - 1); the workloads' own sizes weigh most",
 }
 """What the file says of each of its tables."""
 
@@ -62,7 +62,7 @@ class Cluster:
     Attributes:
         network: as in a study's [network].
         compute: workload label -> as in a study's [compute].
-        residuals: name of a fit -> root mean square of its relative errors.
+        residuals: name of a fit -> root mean square of its relative errors, weighted as in the fit.
     """
 
     network: Network
