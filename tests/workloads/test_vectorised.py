@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import warnings
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from bench.settings import build
-from bench.workloads import vectorised
+from bench.workloads import module, vectorised
 from bench.workloads.define import workload
 from bench.workloads.problem import Problem, Samples
 from bench.workloads.registry import settings_class
@@ -70,8 +71,13 @@ def test_any_number_of_quadratics_equals_one_by_one(count):
 
 
 # Dropout masks and random crops are part of a mini-batch: cifar10-easgd7.
-@pytest.mark.parametrize(("name", "table"), [of(n, t, id=n) for n, t in NARROW.items() if n != "quadratic"])
-def test_every_workload_has_its_gradients_at_once(name, table, data_folder):
+# The others, whose recordings are of thousands of operations, are among the slow tests and pass the common check.
+ALIKE = ("a9a-logistic", "cifar10-resnet18", "cifar10-easgd7", "fashion-convnet", "mnist-mlp", "shakespeare-gpt",
+         "shakespeare-lstm")  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "table"), [of(n, NARROW[n], id=n) for n in ALIKE])
+def test_every_kind_of_workload_has_its_gradients_at_once(name, table, data_folder):
     w = built(name, **table)
     for seed in (0, 1):
         assert largest_error(w, *points(w, 5, seed)) < tolerance(w)
@@ -151,6 +157,11 @@ def test_a_gradient_does_not_depend_on_how_many_others_go_with_it(name, data_fol
     for lo, hi in ((0, 1), (3, 5), (0, 7), (100, 128), (10, 110)):
         found, some = w.gradients(xs[lo:hi], batches[lo:hi])
         assert torch.equal(found, want[lo:hi]) and torch.equal(some, losses[lo:hi])
+
+
+@pytest.mark.parametrize("source", [vectorised, module], ids=lambda source: source.__name__)
+def test_doctests(source):
+    assert doctest.testmod(source).failed == 0
 
 
 # --- parts and memory -------------------------------------------------------------------------------------------------
