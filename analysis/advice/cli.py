@@ -8,11 +8,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from analysis.advice.ranking import cost, ranking, reached, sureness
 from analysis.advice.sure import Ratio, Reached, geometric_interval, grade, versus
 from analysis.advice.tables import look, samples_to_target, tables, traffic
 from analysis.advice.trials import FACTOR, following
-from bench.lanes import Lanes, time_it
+from bench.lanes import Lanes, only_cell, time_it
 from bench.launch import write_study
 from bench.pace import Pace
 from bench.question import Question
+from bench.records import write_atomic
 from bench.until import Search, State
 
 GRID = [10.0 ** (k / 2) for k in range(-4, 7)]
@@ -52,6 +54,9 @@ REFINED = 8
 
 HOPEFUL = 1.5
 """An asynchronous algorithm learns with the first seed wherever it would take less than this many times the best."""
+
+PACES = "paces.json"
+"""File in the results folder with the paces that were found."""
 
 HERE = "learning"
 """Folder of the runs on the question's own network."""
@@ -134,7 +139,8 @@ class Advising:
             price=self.price,
             rows=rows,
             grade=_grade(there, error),
-            chance=sureness(ranking({row.label: found[row.label] for row in there})) if there else math.nan,
+            # One that was given up, though its only run got there late, has one seed and nothing to say about chance.
+            chance=sureness(ranking({row.label: found[row.label] for row in there if row.state == "there"})),
             model_error=error,
             flips=changes,
             searched=(grid[0], grid[-1]),
@@ -309,16 +315,34 @@ class Advising:
         return known[x] if x in known else by_inverse(known, x)
 
     def _fetch(self, wanted: Sequence[tuple[str, Mapping[str, float]]]) -> None:
-        """Find out paces side by side."""
+        """Find out paces side by side; an earlier call may have left them in the results folder."""
         missing = {(name, _key(change)): change for name, change in wanted if (name, _key(change)) not in self._paces}
         asked: list[tuple[Mapping[str, Any], int]] = []
         keys = {}
         for (name, key), change in missing.items():
-            table = self.question.table(name, change=change)
-            asked.append((table, self._steps.get(name, 0)))
-            keys[id(table)] = (name, key)
+            table, steps = self.question.table(name, change=change), self._steps.get(name, 0)
+            ident = f"{only_cell(table).run_id}.{steps}"
+            if ident in self._kept:
+                self._paces[name, key] = Pace(**self._kept[ident])
+            else:
+                asked.append((table, steps))
+                keys[id(table)] = (name, key), ident
         for (own, _), pace in self.lanes.work_off(time_it, asked):
-            self._paces[keys[id(own)]] = pace
+            at, ident = keys[id(own)]
+            self._paces[at] = pace
+            self._kept[ident] = asdict(pace)
+        if asked:
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.out / PACES, json.dumps(self._kept).encode())
+
+    @cached_property
+    def _kept(self) -> dict[str, Any]:
+        """What is in the results folder: run id and steps -> pace."""
+        try:
+            found: dict[str, Any] = json.loads((self.out / PACES).read_text())
+        except (OSError, ValueError):
+            return {}
+        return found
 
     # -- what is said --------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,8 @@ def headline(a: Answer) -> str:
     )
     if a.second is None:
         return text + ("; no other did." if len(a.rows) > 1 else ".")
-    return text + f", {number(a.second.ratio)} times as fast as {a.second.label}."
+    text += f", {number(a.second.ratio)} times as fast as {a.second.label}"
+    return text + {"close": ", which is too close to call.", "one seed": " with the one seed."}.get(a.grade, ".")
 
 
 def how_sure(a: Answer) -> str:
@@ -59,7 +60,7 @@ def changes(a: Answer) -> list[str]:
         return []
     low, high = a.searched
     found = []
-    for flip in a.flips:
+    for flip in sorted(a.flips, key=lambda flip: abs(math.log(flip.x / a.bandwidth_Gbit_per_s))):
         first = flip.above or "none"
         bounds = f" ({_gbit(flip.low, a)} to {_gbit(flip.high, a)})" if math.isfinite(flip.low) else ""
         where = "above" if flip.x >= a.bandwidth_Gbit_per_s else "below"
