@@ -14,7 +14,7 @@ from bench.simulate import Gradients, Simulation
 from bench.study import Cell
 from bench.workloads.registry import WorkloadSettings
 
-PILOT_WORKERS, PILOT_STEPS = 4, 3
+PILOT_WORKERS, PILOT_STEPS = 4, 6
 
 
 def wall_s(cell: Cell) -> float:
@@ -38,7 +38,14 @@ def worker_step_s(settings: WorkloadSettings, gradients: Gradients) -> float:
     """What a step of one worker costs in the simulator [s], measured with synchronous SGD."""
     workload = settings.build(torch.device("cpu"), PILOT_WORKERS)
     pilot = Simulation(algorithm_class("allreduce-sgd")(), workload, workers=PILOT_WORKERS, seed=0, gradients=gradients)
-    pilot.run(Budget(steps=1, snapshots=1))  # caches fill
-    begin = time.perf_counter()
-    pilot.run(Budget(steps=1 + PILOT_STEPS, snapshots=1))
-    return (time.perf_counter() - begin) / (PILOT_WORKERS * PILOT_STEPS)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a session
+    try:
+        fastest_s = math.inf  # the first steps prepare what all later ones use
+        for step in range(1, 1 + PILOT_STEPS):
+            begin = time.perf_counter()
+            pilot.run(Budget(steps=step, snapshots=1))
+            fastest_s = min(fastest_s, time.perf_counter() - begin)
+    finally:
+        torch.set_num_threads(threads)
+    return fastest_s / PILOT_WORKERS

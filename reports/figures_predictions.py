@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import rc_context
@@ -131,7 +132,7 @@ def scaling(
         rows: rows of `analysis.predictions.scaling`, one workload.
         measured: rows of a summary that are drawn as hollow marks.
     """
-    rows = rows[rows[value].notna() & (rows[value] > 0) & (rows[axis] > 0)]
+    rows = rows[(rows[value] > 0) & (rows[axis] > 0) & np.isfinite(rows[axis])]
     places = sorted(rows[axis].unique())
     if len(places) < 2:
         return None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.predictions import pairs, scaling, within
@@ -155,7 +156,8 @@ def _panels(rows: pd.DataFrame, summary: pd.DataFrame, looks: Mapping[str, Look]
             for value in figures.VALUES:
                 svg = figures.scaling(f"p{number}-{i}-{value}", "workers", value, network, looks, where, beside)
                 drawn.append((f"{_what(value)} against workers, {_wire(network)}", svg))
-        several = own.groupby("workers")["bandwidth_Gbit_per_s"].nunique()
+        finite = own[np.isfinite(own["bandwidth_Gbit_per_s"])]
+        several = finite.groupby("workers")["bandwidth_Gbit_per_s"].nunique()
         for workers in several[several > 1].index[-1:]:
             at = own[own["workers"] == workers]
             count = words.plural(int(workers), "worker")
@@ -179,6 +181,8 @@ def _wire(rows: pd.DataFrame) -> str:
     gbit, latency_s = (_one(rows[name]) for name in ("bandwidth_Gbit_per_s", "latency_s"))
     if math.isnan(gbit) or math.isnan(latency_s):
         return "several networks"
+    if math.isinf(gbit):
+        return f"no limit of bandwidth and {1e6 * latency_s:.3g}\u00a0us"
     return f"{gbit:.3g}\u00a0Gbit/s and {1e6 * latency_s:.3g}\u00a0us"
 
 
