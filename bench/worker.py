@@ -381,7 +381,7 @@ class RankHandle:
                 self._hear(bool(envelope.ident))
             return
         now_s, kind, tag, src, data = self._kernel.now(), envelope.kind, envelope.tag, envelope.src, envelope.data
-        if data.device != self._device:  # an empty one, or of a transport that was told no device
+        if self._values and data.device != self._device:  # an empty one, or of a transport that was told no device
             data = data.to(self._device)
         if kind == REPLY:
             self._requests.pop(envelope.ident).set(data)

@@ -236,6 +236,8 @@ def oracle_allreduce_with_adamw_is_adamw_on_the_mean_gradient(cls: type[Algorith
 class Watched:
     """A workload that notes where, by whom and on what each gradient is taken."""
 
+    together = 1  # it watches `gradient`
+
     def __init__(self, workload: Workload) -> None:
         self.of = workload
         self.points: dict[int, list[Tensor]] = {}
