@@ -61,8 +61,9 @@ PACES = "paces.json"
 HERE = "learning"
 """Folder of the runs on the question's own network."""
 
-TUNING, TUNING_SEED = "tuning", 1000
-"""Folder and seed (added to the largest) of the runs by which learning rates are chosen; they are not compared."""
+TUNING, TUNING_SEEDS = "tuning", (1000, 1001)
+"""Folder and seeds (added to the largest) of the runs by which learning rates are chosen; they are not compared. Of two
+seeds the later one counts: with one, the rate is chosen that is just not too large for it."""
 
 PATIENCE = 4.0
 """Tries, and asynchronous algorithms elsewhere, are waited for this many times as long as the best takes."""
@@ -157,7 +158,7 @@ class Advising:
     def _tune(self) -> None:
         """Choose each algorithm's learning rate: up and down by `FACTOR` from what is given, as long as it gets better.
 
-        All have the same number of trials, with a seed that is not compared afterwards.
+        All have the same number of trials, with seeds that are not compared afterwards.
         """
         q, at_s = self.question, dict[tuple[str, int], float]()
         step_s = {name: self._pace(name, {}).s_per_step(q.workers) for name in q.labels}
@@ -172,8 +173,9 @@ class Advising:
             )
             search.patience = PATIENCE
             search.least_s = min(at_s.values(), default=math.inf)
-            search.go(list(names), [max(q.seeds) + TUNING_SEED])
-            at_s |= {names[text]: search.at_s.get((text, max(q.seeds) + TUNING_SEED), math.inf) for text in names}
+            seeds = [max(q.seeds) + seed for seed in TUNING_SEEDS]
+            search.go(list(names), seeds)
+            at_s |= {names[text]: max(search.at_s.get((text, seed), math.inf) for seed in seeds) for text in names}
             wanted = following(at_s, self.trials)
         for name in q.labels:
             tried = {k: seconds for (of, k), seconds in at_s.items() if of == name}
