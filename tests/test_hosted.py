@@ -178,7 +178,8 @@ def test_an_all_reduce_behind_token_buckets_is_a_ring_of_messages(workers: int) 
     simulation = simulate(make("allreduce-sgd"), network, SECOND, workers=workers)
     simulation.run(Budget(steps=1))
     nbytes = quadratic(workers).parameters * 8
-    expected = 2 * (workers - 1) * (0.1 + (-(-nbytes // workers) + HEADER_NBYTES) / 1000)
+    # First all learn that all have joined.
+    expected = 0.1 + 2 * (workers - 1) * (0.1 + (-(-nbytes // workers) + HEADER_NBYTES) / 1000)
     assert [r["t1_s"] - r["t0_s"] for r in rows(simulation, "allreduce")] == [exactly(expected)] * workers
 
 

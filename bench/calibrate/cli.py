@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
 
     path = study.find(arguments.study)
     loaded = study.read(path)
-    ranks = arguments.workers or min(loaded.table.workers)
+    ranks = min(loaded.table.workers) if arguments.workers is None else arguments.workers
     if ranks < 1:
         raise StudyError(f"-n must be at least 1: got {ranks}")
     if not arguments.seconds > 0:

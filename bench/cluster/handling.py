@@ -19,7 +19,7 @@ class Handling:
     Attributes:
         message_s, byte_s: processor time of taking one message, and each byte of it, and of doing with it what is to be
             done; one after the other.
-        wake_s: processor time that taking a message takes longer when the rank had napped: its caches are cold.
+        wake_s: by which a message is taken later when the rank had napped and computed nothing: waking up, not work.
         look_s: what each nap takes longer than it should: the timer, waking up, and looking.
         nap_s: longest nap; 0 = messages are noticed at once.
     """
@@ -65,6 +65,11 @@ class Handling:
             look_s += nap_s + self.look_s
             nap_s = min(2 * nap_s, self.nap_s)
         return idle_s + look_s
+
+    def seen_s(self, idle_s: float, at_s: float) -> float:
+        """The same, and awake [s]."""
+        noticed_s = self.noticed_s(idle_s, at_s)
+        return noticed_s + (self.wake_s if noticed_s > at_s else 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

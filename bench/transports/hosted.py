@@ -73,6 +73,8 @@ class HostedWorld(SimulatedWorld):
         if limit is None or self.size == 1:
             return super()._occupy(nbytes)
         start_s = max(self.kernel.now(), self._collective_free_s)
+        # First all must know that all have joined.
+        start_s = handling.seen_s(start_s, start_s + self.fabric.wire(0, 1)[0])
         part = nbytes / self.size
         wires = [self.fabric.wire(rank, (rank + 1) % self.size) for rank in range(self.size)]
         at_s = [start_s] * self.size
@@ -84,7 +86,7 @@ class HostedWorld(SimulatedWorld):
                 at_s[rank] = max(at_s[rank], passed_s)  # letting it go is something to do
                 arrives_s.append(at_s[rank] + latency_s + (part + HEADER_NBYTES) / bandwidth_Bps)
             at_s = [
-                handling.noticed_s(at_s[rank], max(at_s[rank], arrives_s[rank - 1])) + handling.taking_s(part)
+                handling.seen_s(at_s[rank], max(at_s[rank], arrives_s[rank - 1])) + handling.taking_s(part)
                 for rank in range(self.size)
             ]
         self._collective_free_s = max(at_s)
@@ -99,6 +101,7 @@ class HostedTransport(SimulatedTransport):
     def __init__(self, world: HostedWorld, rank: int, ranks: int, compute: Compute, seed: int) -> None:
         super().__init__(world, rank, ranks, compute, seed)
         self._costs, self._handling, self._processors = compute, world.network.handling, world.processors
+        self._limit = world.network.limit
         self._ranks = ranks
         self._free_s = {False: 0.0, True: 0.0}  # when each thread has done its work: the one beside, the first
         self._unsent, self._sent_s = 0, 0.0  # messages in the token bucket; when the NIC has passed the others
@@ -139,15 +142,16 @@ class HostedTransport(SimulatedTransport):
         now = self.kernel.now()
         # A rank that computes in its first thread has nothing to say meanwhile, so it does not matter when it looks.
         seen_s = now if self._computing[True] else self._handling.noticed_s(self._idle_s, now)
-        taking_s = self._handling.taking_s(envelope.data.nbytes) + (self._handling.wake_s if seen_s > now else 0.0)
-        self.kernel.call_at(seen_s, self._seen, taking_s)
+        self.kernel.call_at(seen_s, self._seen, self._handling.taking_s(envelope.data.nbytes), seen_s > now)
 
-    def _seen(self, taking_s: float) -> None:
+    def _seen(self, taking_s: float, napped: bool) -> None:
+        """A message is noticed; it waits until this rank has woken up, or its other thread gives way."""
         now = self._idle_s = self.kernel.now()
-        if self._computing[False] and self._costs.busy_s:
-            self.kernel.call_at(now + self._costs.busy_s, self._take_up, taking_s)
+        if self._computing[False]:
+            later_s = self._costs.busy_s
         else:
-            self._take_up(taking_s)
+            later_s = self._handling.wake_s if napped and not self._computing[True] else 0.0
+        self.kernel.call_at(now + later_s, self._take_up, taking_s)
 
     def _take_up(self, taking_s: float) -> None:
         self._work(taking_s, first=True).then(self._handle)
@@ -259,7 +263,7 @@ class HostedTransport(SimulatedTransport):
 
     def _spin(self, alone: bool, begin: bool) -> None:
         """A rank that blocks in a collective does not sleep."""
-        if alone and self._processors is not None:
+        if alone and self._processors is not None and self._limit is None:
             self._processors.spin(self.rank, begin)
 
     def _reduced(self) -> None:

@@ -36,6 +36,7 @@ def calibrated(folder: Path, *options: str) -> Cluster:
     return file.read(folder / "c.toml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["mpi", "horovod"])
 def test_a_calibration_of_this_machine(transport: str, tmp_path: Path) -> None:
     require(transport)
