@@ -113,8 +113,8 @@ def test_waits_for_answers_are_found_again() -> None:
     truth = Compute(gradient_s=1e-3, distribution="lognormal", sigma=0.2, **costs)  # type: ignore[arg-type]
     network = replace(PLAIN, handling=handling)
     fitted, compute, _, _ = calibrated(network, truth, seconds=0.3)
-    # The asking rank naps too, some 0.2 ms by then, so answers come in a staircase of looks: the two are known to about a
-    # nap, and together give the waits.
+    # The asking rank naps too, some 0.2 ms by then, so answers come in a staircase of looks: the two are known to about
+    # a nap, and together give the waits.
     assert fitted.handling.wake_s == pytest.approx(9e-5, abs=1e-4)
     assert compute.busy_s == pytest.approx(4e-4, abs=2e-4)
     for busy in (False, True):

@@ -10,7 +10,7 @@ Symbols: S = sizes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -28,14 +28,14 @@ from bench.cluster.file import ONE_HOST
 QUANTILES = 500
 """Gradient times that are kept, evenly spaced in probability."""
 
-SIMULATED_ANSWERS = 400
+SIMULATED_ANSWERS = 300
 """Steps that are simulated for a mean time of answers."""
 
 NOTHING = 1e-3
 """Share of a step below which a step's later cost is none."""
 
-ROUNDS = 5
-"""In which waits for answers are matched; naps make them a staircase."""
+HALVINGS = 8
+"""Of the range in which a wait for an answer is matched; naps make it a staircase."""
 
 OWN_WEIGHT = 30.0
 """Of the workloads' own sizes, against 1 of the others."""
@@ -234,29 +234,50 @@ def refine(
     Both come on top of what spinning ranks feel: a rank that naps also wakes up, and one that computes beside shares
     Python's lock with that.
     """
+    asked = [s for s in subjects if found.steps[s.label].idle_answers_s and found.steps[s.label].busy_answers_s]
+    idle_s = {s.label: trimmed_mean(found.steps[s.label].idle_answers_s) for s in asked}
+    busy_s = {s.label: trimmed_mean(found.steps[s.label].busy_answers_s) for s in asked}
 
-    def simulated_s(program: Asking, subject: Subject) -> float:
-        machine = SimulatedMachine(ranks, network, computes)
+    def simulated_s(program: Asking, subject: Subject, handling: Handling, compute: Compute) -> float:
+        machine = SimulatedMachine(ranks, replace(network, handling=handling), {subject.label: compute})
         seconds = SIMULATED_ANSWERS * trimmed_mean(found.steps[subject.label].plain_s)
         return trimmed_mean(waits_s(machine.run(program, subject, seconds)[0]))
 
-    asked = [s for s in subjects if found.steps[s.label].idle_answers_s and found.steps[s.label].busy_answers_s]
-    handling = network.handling
-    for _ in range(ROUNDS if asked and handling.nap_s else 0):
-        measured = np.array([trimmed_mean(found.steps[s.label].idle_answers_s) for s in asked])
-        missing = measured - np.array([simulated_s(Asking(), s) for s in asked])
-        more_s = float((missing / measured**2).sum() / (2 / measured**2).sum())  # there and back
-        if abs(more_s) > NOTHING * float(measured.min()):
-            handling = replace(handling, wake_s=_rounded(handling.wake_s + more_s))
-            network = replace(network, handling=handling)
-    for _ in range(ROUNDS):
-        for subject in asked:
-            before = computes[subject.label]
-            measured_s = trimmed_mean(found.steps[subject.label].busy_answers_s)
-            missing_s = measured_s - simulated_s(Asking(busy=True), subject)
-            if abs(missing_s) > NOTHING * measured_s:
-                computes = computes | {subject.label: replace(before, busy_s=_rounded(before.busy_s + missing_s))}
+    def idle(wake_s: float) -> float:
+        """Mean of simulated / measured waits for a rank that sleeps."""
+        handling = replace(network.handling, wake_s=wake_s)
+        label = [simulated_s(Asking(), s, handling, computes[s.label]) / idle_s[s.label] for s in asked]
+        return float(np.mean(label))
+
+    if asked and network.handling.nap_s:
+        wake_s = least(idle, 1.0, max(idle_s.values()))
+        network = replace(network, handling=replace(network.handling, wake_s=_rounded(wake_s)))
+    for subject in asked:
+        before = computes[subject.label]
+
+        def busy(more_s: float, subject: Subject = subject, before: Compute = before) -> float:
+            later = replace(before, busy_s=more_s)
+            return simulated_s(Asking(busy=True), subject, network.handling, later) / busy_s[subject.label]
+
+        more_s = least(busy, 1.0, busy_s[subject.label])
+        computes = computes | {subject.label: replace(before, busy_s=_rounded(more_s))}
     return network, computes
+
+
+def least(rises: Callable[[float], float], to: float, most: float) -> float:
+    """The least value in 0..most at which what rises with it has come within 1 % of `to` or beyond; by bisection.
+
+    Example:
+        >>> round(least(lambda x: x * x, 0.25, 1.0), 2), least(lambda x: x + 1.0, 1.0, 1.0)
+        (0.5, 0.0)
+    """
+    if rises(0.0) >= to * (1 - GOOD_ENOUGH):
+        return 0.0
+    low, high = 0.0, most
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if rises(middle) >= to else (middle, high)
+    return high
 
 
 def _rounded(seconds: float) -> float:
