@@ -49,7 +49,9 @@ def main(argv: list[str]) -> int:
     if not folder.is_dir() or not os.access(folder, os.W_OK) or arguments.output.is_dir():
         raise StudyError(f"cannot write {arguments.output}: {folder} is not a folder that we may write to")
     _check_transports({arguments.transport})
-    if launch.inside_mpi() > 0:
+    if (inside := launch.inside_mpi()) > 0:
+        if arguments.workers not in (None, inside):
+            raise StudyError(f"-n {arguments.workers}: the launcher gave {inside} ranks (leave -n out)")
         from bench.calibrate.session import calibrate
 
         calibrate(loaded, arguments.output, arguments.transport, arguments.seconds)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,12 +27,22 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     from bench import study
 
-    calibrate(study.read(arguments.study), arguments.output, arguments.transport, arguments.seconds)
+    def tell(text: str) -> None:
+        sys.stdout.write(MARK + json.dumps(text) + "\n")
+        sys.stdout.flush()
+
+    calibrate(study.read(arguments.study), arguments.output, arguments.transport, arguments.seconds, tell)
     return 0
 
 
-def calibrate(study: Study, output: Path, transport: str, seconds: float) -> None:
-    """Measure on the ranks of this launch, fit, and on rank 0 write the file and print what was found."""
+def calibrate(
+    study: Study, output: Path, transport: str, seconds: float, tell: Callable[[str], None] = lambda text: None
+) -> None:
+    """Measure on the ranks of this launch, fit, and on rank 0 write the file and print what was found.
+
+    Args:
+        tell: told on rank 0 what is going on.
+    """
     import torch
 
     from algorithms.optim import OptimizerSettings
@@ -64,15 +75,12 @@ def calibrate(study: Study, output: Path, transport: str, seconds: float) -> Non
         for workload in [entry.settings.build(device, ranks)]
     ]
 
-    def tell(text: str) -> None:
-        if rank == 0:
-            sys.stdout.write(MARK + json.dumps(text) + "\n")
-            sys.stdout.flush()
-
-    found = measure(machine, subjects, cores=cores() * hosts, seconds=seconds, tell=tell)
+    found = measure(
+        machine, subjects, cores=cores() * hosts, seconds=seconds, tell=tell if rank == 0 else lambda text: None
+    )
     if rank > 0:
         return
-    tell("fitting")
+    said("fitting")
     network, residuals = fit.network(found, ranks=ranks, hosts=hosts)
     computes = {label: fit.compute(times, cores=cores()) for label, times in found.steps.items()}
     network, computes = fit.refine(network, computes, found, subjects, ranks)
