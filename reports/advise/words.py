@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.advice.answer import Answer, Row
 from analysis.theory.answer import finite
-from reports.words import nbytes, number, plural
+from reports.words import nbytes, number, plural, short
 
 WIDTH = 100
 
@@ -83,7 +83,7 @@ def text(a: Answer) -> str:
         f"{1e6 * a.latency_s:.3g} us, {plural(len(a.seeds), 'seed')}"
     )
     priced = a.price is not None
-    head = ["algorithm", "time to target", "95 % interval", "x best", "seeds", "sent", "Gbit/s", "peak", "needs"]
+    head = ["algorithm", "to target", "95 % interval", "x best", "seeds", "sent", "Gbit/s", "peak", "needs"]
     lines = [[*head, *(["cost"] if priced else [])], *(_cells(row, priced) for row in a.rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rows = [
@@ -103,14 +103,14 @@ def text(a: Answer) -> str:
 def _cells(row: Row, priced: bool) -> list[str]:
     there = math.isfinite(row.time_s)
     return [
-        row.label,
-        time(row.time_s) if there else verdict(row),
+        short(row.label, 18),
+        time(row.time_s) if there else verdict(row).replace("not in", ">"),
         f"{number(row.low_s)} - {number(row.high_s)}" if there and math.isfinite(row.low_s) else "-",
         number(row.ratio) if there and math.isfinite(row.ratio) else "-" if not there else "1",
         f"{row.reached}/{row.seeds}",
         nbytes(row.sent_nbytes).replace("\u00a0", " ") if there else "-",
-        _or_dash(row.goodput_Gbit_per_s),
-        _or_dash(row.peak_Gbit_per_s),
+        _or_dash(row.goodput_Gbit_per_s, 2),
+        _or_dash(row.peak_Gbit_per_s, 2),
         needs(row.needs_Gbit_per_s),
         *([_or_dash(row.cost)] if priced else []),
     ]
@@ -145,8 +145,8 @@ def interval(row: Row) -> str:
     return f"{number(row.low_s)} to {number(row.high_s)} s"
 
 
-def _or_dash(value: float) -> str:
-    return number(value) if math.isfinite(value) else "-"
+def _or_dash(value: float, digits: int = 3) -> str:
+    return number(value, digits) if math.isfinite(value) else "-"
 
 
 def needs(value: float) -> str:

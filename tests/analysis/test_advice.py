@@ -16,6 +16,7 @@ from analysis.advice.prediction import Prediction
 from analysis.advice.ranking import ranking, reached, sureness
 from analysis.advice.sure import Ratio, Reached, chance_first, geometric_interval, grade, versus
 from analysis.advice.trials import following
+from reports.advise import words
 
 REPEATS = 1500
 GRID = [10.0 ** (k / 2) for k in range(-4, 7)]
@@ -229,3 +230,43 @@ def test_winner_and_second() -> None:
     assert answer(row("a", 1.0), slow).second is slow
     assert answer(row("a", math.inf), row("b", math.inf)).winner is None
     assert answer(row("a", 1.0), row("b", math.inf)).second is None
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        ("clear", "Clear: b takes 1.50 to 3.00 times as long (95 %, n = 3). Were each of the predicted times 10 % off"),
+        ("model", "Likely: b takes"),
+        ("close", "Close: a and b cannot be told apart with 3 seeds"),
+        ("one seed", "Not known: one seed gives no interval; b took 2.00 times as long with it."),
+    ],
+)
+def test_how_sure_in_words(verdict: str, said: str) -> None:
+    found = answer(row("a", 1.0), row("b", 2.0, ratio=2.0, ratio_low=1.5, ratio_high=3.0), grade=verdict, chance=0.97)
+    assert words.how_sure(found).startswith(said)
+    assert ("at least 97% a is the fastest" in words.how_sure(found)) == (verdict != "one seed")
+    assert ("too close to call" in words.headline(found)) == (verdict == "close")
+
+
+def test_what_changes_it_in_words() -> None:
+    """Each flip is told from where the network is; bounds outside the range are said to be."""
+    found = answer(
+        row("mid", 1.0),
+        flips=[Flip(0.05, "low", "mid", 0.0, 0.08), Flip(30.0, "mid", "high", 20.0, math.inf)],
+        worlds=[("Latency ten times as long", "low", 90.0, 300.0), ("One worker half as fast", "mid", 2.0, 2.0)],
+    )
+    assert words.changes(found) == [
+        "Bandwidth: below 50.0 Mbit/s (less than 10.0 Mbit/s to 80.0 Mbit/s) low is first.",
+        "Bandwidth: above 30.0 Gbit/s (20.0 Gbit/s to 1.00 Tbit/s or more) high is first.",
+        "Latency ten times as long: low is first, in 90.0 s (mid: 5.00 min).",
+        "One worker half as fast: mid stays first, in 2.00 s.",
+    ]
+    assert words.changes(answer(row("a", 1.0))) == ["Bandwidth: no other is first between 10.0 Mbit/s and 1.00 Tbit/s."]
+
+
+def test_a_table_is_at_most_100_wide() -> None:
+    rows = [row("a" * 20, 123.4, low_s=1e-3, high_s=1e5, sent_nbytes=1e12, ratio=1.0, cost=123.4)]
+    rows.append(row("b", math.inf, within_s=9.0, reached=0))
+    lines = words.text(answer(*rows, price=1.0, left_out=["c: " + "why " * 60])).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert any(line.startswith("b  ") and "> 9.00 s" in line for line in lines)
