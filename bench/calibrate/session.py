@@ -74,10 +74,8 @@ def calibrate(
         for entry in study.workloads
         for workload in [entry.settings.build(device, ranks)]
     ]
-
-    found = measure(
-        machine, subjects, cores=cores() * hosts, seconds=seconds, tell=tell if rank == 0 else lambda text: None
-    )
+    said = tell if rank == 0 else lambda text: None
+    found = measure(machine, subjects, cores=cores() * hosts, seconds=seconds, tell=said)
     if rank > 0:
         return
     said("fitting")
