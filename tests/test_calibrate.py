@@ -26,6 +26,7 @@ from bench.calibrate.measure import (
 )
 from bench.calibrate.programs import Asking
 from bench.cluster import Compute, Handling, Network
+from bench.settings import StudyError
 from bench.workloads.quadratic import Quadratic
 
 LATENCY_S, GBIT = 50e-6, 10.0
@@ -163,6 +164,12 @@ def test_gradients_after_a_request_and_what_it_costs() -> None:
         now += 0.2
     assert after_requests_s(rows, 3) == [[pytest.approx(t)] * 2 for t in (1.5, 1.2, 1.1)]
     assert exchanges_s(rows) == [pytest.approx(0.3)] * 2
+
+
+def test_a_measurement_that_is_too_short_says_so() -> None:
+    machine = SimulatedMachine(2, PLAIN, {LABEL: Compute(gradient_s=1.0)})
+    with pytest.raises(StudyError, match="too short for two steps"):
+        measure(machine, [subject()], cores=2, seconds=0.5, rounds=1)
 
 
 def test_a_line_has_no_part_below_zero() -> None:

@@ -200,10 +200,10 @@ def compute(times: StepTimes, *, cores: int) -> Compute:
         times_s=tuple(_rounded(float(time_s)) for time_s in np.quantile(gradients, shares)),
         step_s=_rounded(plain_s - trimmed_mean(times.together_s)),
         exchange_s=_rounded(exchange_s) if exchange_s > NOTHING * plain_s else 0.0,
-        aside_s=_rounded(trimmed_mean(times.beside_s) - plain_s) if times.beside_s else 0.0,
+        aside_s=_rounded(float(np.median(times.aside_s))) if times.aside_s else 0.0,
         cold_s=_rounded(cold_s),
         cold_lasts=round(cold_lasts, 3),
-        cold_reduce_s=_rounded(trimmed_mean(times.reducing_s) - plain_s) if times.reducing_s else 0.0,
+        cold_reduce_s=_rounded(float(np.median(times.reducing_s))) if times.reducing_s else 0.0,
         cores_per_node=cores,
     )
 

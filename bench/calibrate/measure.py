@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bench.calibrate.machine import Machine, Row, Rows, Subject
 from bench.calibrate.programs import Asking, Reductions, Requests, Steps
+from bench.settings import StudyError
 
 Times = NDArray[np.float64]
 
@@ -41,8 +42,12 @@ class StepTimes:
     together_s: list[float] = field(default_factory=list)  # gradients of as many ranks as there are cores for
     crowded_s: list[float] = field(default_factory=list)  # gradients of all ranks
     plain_s: list[float] = field(default_factory=list)  # whole steps of `together`
-    beside_s: list[float] = field(default_factory=list)  # whole steps with the gradient beside
-    reducing_s: list[float] = field(default_factory=list)  # steps with an all-reduce, without the all-reduce
+    aside_s: list[float] = field(
+        default_factory=list
+    )  # by how much steps with the gradient beside are longer, by round
+    reducing_s: list[float] = field(
+        default_factory=list
+    )  # the same of those with an all-reduce, without the all-reduce
     later_s: list[list[float]] = field(default_factory=lambda: [[] for _ in range(PERIOD)])  # gradients, the first,
     # second, ... after a request
     exchanges_s: list[float] = field(default_factory=list)  # what a request costs its asker, its waiting left out
@@ -115,11 +120,14 @@ def _steps(machine: Machine, subject: Subject, found: StepTimes, fitting: int, s
     together = machine.run(Steps(ranks=fitting), subject, seconds)
     found.together_s += _pooled(together, gradients_s)
     found.plain_s += _pooled(together, steps_s)
+    # Differences are taken within a round: the machine may be slower in the next.
+    plain_s = trimmed_mean(_pooled(together, steps_s))
     beside = machine.run(Steps(ranks=fitting, beside=True), subject, seconds)
-    found.beside_s += _pooled(beside, steps_s)
+    found.aside_s.append(trimmed_mean(_pooled(beside, steps_s)) - plain_s)
     if machine.ranks > 1:
         found.alone_s += _pooled(machine.run(Steps(ranks=1), subject, seconds / 2), gradients_s)
-        found.reducing_s += _pooled(machine.run(Reductions(), subject, seconds), without_reductions_s)
+        reducing = machine.run(Reductions(), subject, seconds)
+        found.reducing_s.append(trimmed_mean(_pooled(reducing, without_reductions_s)) - plain_s)
         rows = machine.run(Asking(period=PERIOD), subject, seconds)[0]
         for phase, times_s in enumerate(after_requests_s(rows, PERIOD)):
             found.later_s[phase] += times_s
@@ -233,10 +241,15 @@ def answers_s(rows: Sequence[Row], at_once: int) -> list[float]:
 def trimmed_mean(times_s: Sequence[float]) -> float:
     """Mean without the shortest and the longest times [s].
 
+    Raises:
+        StudyError: there are none.
+
     Example:
         >>> trimmed_mean([1.0] * 19 + [99.0])
         1.0
     """
+    if not len(times_s):
+        raise StudyError("a measurement was too short for two steps of a workload: got no times (give more --seconds)")
     ordered = np.sort(np.asarray(times_s))
     cut = round(TRIMMED * len(ordered))
     return float(ordered[cut : len(ordered) - cut].mean())
