@@ -14,6 +14,7 @@ from bench.settings import StudyError
 if TYPE_CHECKING:
     from bench.cluster.file import Cluster
     from bench.predict import Part
+    from bench.study import Cell
 
 T = TypeVar("T")
 
@@ -67,6 +68,8 @@ def main(argv: list[str]) -> int:
             show_jobs(jobs_of(part.study.cells(), wall_s), out / part.folder)
         return 0
     check_out(out)
+    if len(found) > 1:
+        _foretell(found, out, wall_s)
     failed = total = 0
     try:
         for part in found:
@@ -119,6 +122,19 @@ def _warn(cluster: Cluster, tables: list[dict[str, Any]], most: int) -> None:
             "joined them all (for another network between nodes: --preset, or --bandwidth and --latency)",
             file=sys.stderr,
         )
+
+
+def _foretell(found: list[Part], out: Path, expected_s: Callable[[Cell], float]) -> None:
+    """How long all parts will take; each says so for itself."""
+    from bench.launch import clock, cores, is_complete
+
+    missing = [
+        job.budget_s
+        for part in found
+        for job in jobs_of(part.study.cells(), expected_s)
+        if is_complete(out / part.folder, job.run_id) is None
+    ]
+    print(f"{len(missing)} runs in {len(found)} parts, about {clock(sum(missing) / cores())}", file=sys.stderr)
 
 
 def _count(part: Part) -> int:
