@@ -107,7 +107,9 @@ class Advising:
         self._deadline = time.monotonic() + self.budget_s
         self._lockstep = {name: q.cell(name).algorithm.lockstep for name in q.labels}
         wire = q.cell(q.labels[0]).network.outer
-        self._base, self._latency_s = float(wire.bandwidth_Gbit_per_s or 0), float(wire.latency_s or 0)
+        # A wire without a limit that was found has its place at the end of the range.
+        self._base = min(float(wire.bandwidth_Gbit_per_s or math.inf), GRID[-1])
+        self._latency_s = float(wire.latency_s or 0)
         self._target = float(q.raw["workload"][0]["target_loss"])
         self.say(
             f"{len(q.labels)} algorithms, {len(q.seeds)} seeds, {q.workers} workers; budgets are doubled from "
