@@ -35,6 +35,7 @@ class Question:
     Attributes:
         raw: the study that asks it, with one workload.
         latency_s, bandwidth_Gbit_per_s: between nodes, instead of the cluster's; None leaves it.
+        ranks_per_node: instead of the cluster's.
         optimizer: the workload's own.
         left_out: algorithms that cannot run like this, and why.
     """
@@ -46,6 +47,7 @@ class Question:
     latency_s: float | None
     optimizer: Mapping[str, Any]
     left_out: list[str]
+    ranks_per_node: int | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -92,6 +94,7 @@ class Question:
             workers=[self.workers],
             bandwidth_Gbit_per_s=change.get("bandwidth_Gbit_per_s", self.bandwidth_Gbit_per_s),
             latency_s=change.get("latency_s", self.latency_s),
+            ranks_per_node=self.ranks_per_node,
         )
         found["name"] = self.raw["name"]
         if "slow" in change:
@@ -164,6 +167,7 @@ def ask(
     target: float | None = None,
     bandwidth_Gbit_per_s: float | None = None,
     latency_s: float | None = None,
+    ranks_per_node: int | None = None,
 ) -> Question:
     """A question, after all that could be wrong with it was looked at.
 
@@ -176,6 +180,7 @@ def ask(
         only: labels or names of algorithms.
         target: held-out loss; None: that of the study, or the workload's own.
         bandwidth_Gbit_per_s, latency_s: between nodes, instead of the cluster's.
+        ranks_per_node: instead of the cluster's.
 
     Raises:
         StudyError: it cannot be asked; the message is one line.
@@ -198,7 +203,9 @@ def ask(
         raw["algorithm"] = propose(settings.optimizer_table(), workers)
     raw["algorithm"] = _only(raw["algorithm"], only)
     raw["snapshots"] = SNAPSHOTS
-    asked = Question(raw, cluster, workers, bandwidth_Gbit_per_s, latency_s, settings.optimizer_table(), [])
+    asked = Question(
+        raw, cluster, workers, bandwidth_Gbit_per_s, latency_s, settings.optimizer_table(), [], ranks_per_node
+    )
     asked.leave_out_what_cannot_run()
     raw["snapshots"] = int(min(max(MOST_VALUES // (asked.workload.parameters * workers), FEWEST_SNAPSHOTS), SNAPSHOTS))
     entry.setdefault("target_loss", float(asked.workload.target_loss))

@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--bandwidth", type=float, metavar="GBIT_PER_S", help="between nodes, instead of the file's")
     p.add_argument("--latency", type=float, metavar="SECONDS", help="between nodes, instead of the file's")
+    p.add_argument("--ranks-per-node", type=int, metavar="K", help="instead of the file's")
     p.add_argument("--max-time", type=float, metavar="SECONDS", help="virtual; no algorithm is waited for longer")
     p.add_argument(
         "--budget-s", type=float, default=600, metavar="SECONDS", help="real, for learning in all (%(default)g)"
@@ -72,6 +73,7 @@ def main(argv: list[str]) -> int:
         target=a.target,
         bandwidth_Gbit_per_s=a.bandwidth,
         latency_s=a.latency,
+        ranks_per_node=a.ranks_per_node,
     )
     out = a.out or Path("runs") / f"advise-{a.workload}-n{a.workers}"
     try:
