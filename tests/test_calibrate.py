@@ -20,7 +20,6 @@ from bench.calibrate.measure import (
     exchanges_s,
     measure,
     reductions_s,
-    trimmed_mean,
     waits_s,
     without_reductions_s,
 )
@@ -120,7 +119,7 @@ def test_waits_for_answers_are_found_again() -> None:
     assert compute.busy_s == pytest.approx(4e-4, abs=2e-4)
     for busy in (False, True):
         waits = [
-            trimmed_mean(waits_s(SimulatedMachine(2, n, {LABEL: c}).run(Asking(busy=busy), subject(), 1.0)[0]))
+            np.mean(waits_s(SimulatedMachine(2, n, {LABEL: c}).run(Asking(busy=busy), subject(), 1.0)[0]))
             for n, c in ((network, truth), (fitted, compute))
         ]
         assert waits[1] == pytest.approx(waits[0], rel=0.05)
