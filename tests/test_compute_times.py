@@ -342,7 +342,10 @@ def test_every_kind_of_algorithm_survives_a_worker_that_dies_and_returns(name: s
         ({"distribution": "shifted-exponential", "shift": 1.0}, "shift must lie in 0..1"),
         ({"trace": "x"}, "trace needs distribution = \"trace\": got 'constant'"),
         ({"trace_order": "replay"}, "trace_order needs distribution"),
-        ({"distribution": "trace"}, "needs trace, a file with a gradient time [s] a line, or times_s, the times: got none"),
+        (
+            {"distribution": "trace"},
+            "needs trace, a file with a gradient time [s] a line, or times_s, the times: got none",
+        ),
         ({"distribution": "trace", "trace": "/nowhere/t.txt"}, "cannot read trace /nowhere/t.txt: No such file"),
         ({"stragglers": {"probability": 1.5, "factor": 2.0}}, "stragglers: probability must lie in 0..1: got 1.5"),
         ({"stragglers": {"probability": 0.5, "factor": 0.5}}, "factor must be finite and >= 1"),
