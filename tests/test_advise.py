@@ -149,7 +149,9 @@ def test_a_second_call_simulates_nothing_again(
     assert advise(folder, "--study", str(folder / "two.toml"), "--out", str(folder / "out"), "--price", "3.6") == 0
     assert json.loads((folder / "out" / "advice.json").read_text()) == found
     said = capsys.readouterr().out
-    assert max(map(len, said.splitlines())) <= 100
+    assert (
+        max(len(line.replace(str(folder), "DIR")) for line in said.splitlines()) <= 100
+    )  # a folder's name is the user's
     assert found["headline"] in " ".join(said.split())
 
 
