@@ -20,6 +20,7 @@ from bench.calibrate.measure import (
     exchanges_s,
     measure,
     reductions_s,
+    sharing,
     waits_s,
     without_reductions_s,
 )
@@ -174,3 +175,11 @@ def test_a_measurement_that_is_too_short_says_so() -> None:
 def test_a_line_has_no_part_below_zero() -> None:
     assert fit.line([1.0, 1000.0], [1.0, 0.9]).byte_s == 0.0
     assert fit.line([10.0, 1000.0], [1e-3, 0.2]).base_s == 0.0
+
+
+@pytest.mark.parametrize("share", [1.0, 0.85])
+def test_what_shared_cores_lose_is_found(share: float) -> None:
+    network = replace(PLAIN, ranks_per_node=4, inside="shared-memory")
+    compute = Compute(gradient_s=1e-3, cores_per_node=2, sharing=share)
+    found = sharing(SimulatedMachine(4, network, {LABEL: compute}), [subject()], cores=2, seconds=0.05, rounds=1)
+    assert found == {LABEL: pytest.approx(share, rel=1e-6)}

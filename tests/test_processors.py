@@ -71,6 +71,15 @@ def test_a_node_without_cores_is_refused() -> None:
         Processors(Kernel(VirtualClock()), node_of=[0], cores=0)
 
 
+def test_shared_cores_lose_what_sharing_says_and_others_lose_nothing() -> None:
+    kernel, ended = Kernel(VirtualClock()), dict[int, float]()
+    shared = Processors(kernel, node_of=[0, 0, 1], cores=1, sharing=0.8)
+    for rank, seconds in enumerate((1.0, 2.0, 1.0)):
+        shared.work(rank, seconds).then(lambda rank=rank: ended.update({rank: kernel.now()}))  # type: ignore[misc]
+    kernel.run(lambda: len(ended) == 3)
+    assert ended == {2: 1.0, 0: pytest.approx(2 / 0.8), 1: pytest.approx(2 / 0.8 + 1)}
+
+
 def test_who_waits_without_sleeping_takes_a_share() -> None:
     kernel = Kernel(VirtualClock())
     shared, ended = Processors(kernel, node_of=[0, 0], cores=1), []

@@ -13,6 +13,9 @@ from bench.settings import StudyError
 
 SECONDS = 0.5
 
+FEW_CORES = 8
+"""Up to so many on one host, ranks are expected to be more than there are cores now and then."""
+
 
 def main(argv: list[str]) -> int:
     """Calibrate: 0 if all is well, 1 if a rank was lost, 2 if it cannot be done as asked."""
@@ -60,6 +63,10 @@ def main(argv: list[str]) -> int:
     session = [sys.executable, "-m", "bench.calibrate.session", str(path.absolute()), "-o", str(arguments.output)]
     session += ["--transport", arguments.transport, "--seconds", str(arguments.seconds)]
     code = listen([*launch.starter(arguments.launcher, ranks), *session], launch.environment_for_ranks(ranks))
+    crowd = 2 * launch.cores()
+    if not code and arguments.launcher == "mpirun" and ranks <= crowd <= 2 * FEW_CORES:
+        session.append("--sharing")
+        code = listen([*launch.starter("mpirun", crowd), *session], launch.environment_for_ranks(crowd))
     if code:
         print(f"calibration failed: a rank was lost (exit code {code}); its words are above", file=sys.stderr)
         return 1

@@ -101,6 +101,32 @@ def measure(
     return found
 
 
+def sharing(
+    machine: Machine,
+    subjects: Sequence[Subject],
+    *,
+    cores: int,
+    seconds: float = 0.5,
+    rounds: int = 3,
+    tell: Callable[[str], None] = lambda text: None,
+) -> dict[str, float]:
+    """Share of the cores' work that is left when all ranks, more than there are cores, take plain steps; by label.
+
+    At most 1. Means of all steps are compared, not of most: turns are what is looked for.
+    """
+    assert machine.ranks > cores, "or nothing is shared"
+    found: dict[str, list[float]] = {subject.label: [] for subject in subjects}
+    for k in range(rounds):
+        for subject in subjects:
+            tell(f"round {k + 1} of {rounds}: steps of {subject.label} on shared cores")
+            alone_s, crowded_s = (
+                float(np.mean(_pooled(machine.run(Steps(ranks=ranks), subject, seconds), steps_s)))
+                for ranks in (cores, machine.ranks)
+            )
+            found[subject.label].append(alone_s * machine.ranks / cores / crowded_s)
+    return {label: min(1.0, float(np.median(shares))) for label, shares in found.items()}
+
+
 def sizes(own_nbytes: Sequence[int], largest_nbytes: int) -> list[int]:
     """Lengths of the vectors [float32] that are sent: from one number up, and those of the workloads.
 

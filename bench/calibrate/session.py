@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from bench.launch import MARK, cores
 
 if TYPE_CHECKING:
+    from bench.calibrate.machine import MPIMachine, Subject
     from bench.study import Study
 
 
@@ -24,6 +26,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--transport", required=True)
     parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--sharing", action="store_true", help="measure what shared cores cost, and nothing else")
     arguments = parser.parse_args(argv)
     from bench import study
 
@@ -31,8 +34,32 @@ def main(argv: list[str]) -> int:
         sys.stdout.write(MARK + json.dumps(text) + "\n")
         sys.stdout.flush()
 
-    calibrate(study.read(arguments.study), arguments.output, arguments.transport, arguments.seconds, tell)
+    measure = share if arguments.sharing else calibrate
+    measure(study.read(arguments.study), arguments.output, arguments.transport, arguments.seconds, tell)
     return 0
+
+
+def share(
+    study: Study, output: Path, transport: str, seconds: float, tell: Callable[[str], None] = lambda text: None
+) -> None:
+    """Measure what shared cores cost, on more ranks than there are cores, and write it into the file of a calibration.
+
+    Args:
+        tell: told on rank 0 what is going on.
+    """
+    from bench.calibrate.measure import sharing
+    from bench.cluster import file
+
+    machine, subjects = _prepared(study, transport)
+    said = tell if machine.rank == 0 else lambda text: None
+    found = sharing(machine, subjects, cores=cores(), seconds=seconds, tell=said)
+    if machine.rank > 0:
+        return
+    cluster = file.read(output)
+    computes = {label: replace(times, sharing=round(found[label], 3)) for label, times in cluster.compute.items()}
+    file.write(replace(cluster, compute=computes), output)
+    shares = ", ".join(f"{label} {share:.0%}" for label, share in found.items())
+    print(f"{machine.ranks} ranks on {cores()} cores do this much of the work of {cores()} ranks: {shares}", flush=True)
 
 
 def calibrate(
@@ -45,35 +72,17 @@ def calibrate(
     """
     import torch
 
-    from algorithms.optim import OptimizerSettings
     from bench.calibrate import fit
-    from bench.calibrate.machine import MPIMachine, Subject
     from bench.calibrate.measure import measure
     from bench.calibrate.show import report
     from bench.cluster import Cluster, Measured, file
-    from bench.run import choose_device
-    from bench.study import bucket_nbytes
     from bench.transports import mpi_world
 
-    world = mpi_world.everybody()
-    rank, ranks = world.Get_rank(), world.Get_size()
+    machine, subjects = _prepared(study, transport)
+    world, rank, ranks = machine.world, machine.rank, machine.ranks
     here, there = mpi_world.local_rank(world)
     hosts = sum(first == 0 for first in world.allgather(here))
     most = max(world.allgather(there))
-    device, _ = choose_device(study.table.device, world)
-    machine = MPIMachine(
-        transport,
-        world,
-        device=device,
-        poll=study.table.poll,
-        bucket_nbytes=bucket_nbytes(study.table.bucket_MiB, transport),
-        timeout_s=study.table.timeout_s,
-    )
-    subjects = [
-        Subject(entry.name, workload, entry.optimizer or OptimizerSettings(**workload.optimizer))
-        for entry in study.workloads
-        for workload in [entry.settings.build(device, ranks)]
-    ]
     said = tell if rank == 0 else lambda text: None
     found = measure(machine, subjects, cores=cores() * hosts, seconds=seconds, tell=said)
     if rank > 0:
@@ -98,6 +107,32 @@ def calibrate(
     )
     file.write(cluster, output)
     print(report(found, cluster, ranks), flush=True)
+
+
+def _prepared(study: Study, transport: str) -> tuple[MPIMachine, list[Subject]]:
+    """The ranks of this launch, and what they are to compute."""
+    from algorithms.optim import OptimizerSettings
+    from bench.calibrate.machine import MPIMachine, Subject
+    from bench.run import choose_device
+    from bench.study import bucket_nbytes
+    from bench.transports import mpi_world
+
+    world = mpi_world.everybody()
+    device, _ = choose_device(study.table.device, world)
+    machine = MPIMachine(
+        transport,
+        world,
+        device=device,
+        poll=study.table.poll,
+        bucket_nbytes=bucket_nbytes(study.table.bucket_MiB, transport),
+        timeout_s=study.table.timeout_s,
+    )
+    subjects = [
+        Subject(entry.name, workload, entry.optimizer or OptimizerSettings(**workload.optimizer))
+        for entry in study.workloads
+        for workload in [entry.settings.build(device, machine.ranks)]
+    ]
+    return machine, subjects
 
 
 if __name__ == "__main__":

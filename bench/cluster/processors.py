@@ -41,6 +41,8 @@ class Processors:
         kernel: whose clock it is.
         node_of: rank -> its node.
         cores: of each node.
+        sharing: share of the cores' work that is left when there are more active ranks than cores; the rest goes into
+            turns, and into memory that is no longer in the caches.
 
     Example:
         Two ranks share one core. The first has 1 s of work, the second begins 0.5 s later with 1 s of its own:
@@ -57,10 +59,10 @@ class Processors:
         {0: 1.5, 1: 2.0}
     """
 
-    def __init__(self, kernel: Kernel, node_of: Sequence[int], cores: int) -> None:
+    def __init__(self, kernel: Kernel, node_of: Sequence[int], cores: int, sharing: float = 1.0) -> None:
         if cores < 1:
             raise ValueError(f"cores must be at least 1: got {cores}")
-        self._kernel, self._node_of, self._cores = kernel, node_of, cores
+        self._kernel, self._node_of, self._cores, self._sharing = kernel, node_of, cores, sharing
         self._nodes = [_Node() for _ in range(max(node_of) + 1)]
         self._jobs: list[deque[_Job]] = [deque() for _ in node_of]
 
@@ -89,7 +91,7 @@ class Processors:
 
     def _speed(self, node: _Node) -> float:
         active = len(node.heap) + node.spinning
-        return 1.0 if active <= self._cores else self._cores / active
+        return 1.0 if active <= self._cores else self._cores / active * self._sharing
 
     def _set_timer(self, node: _Node) -> None:
         node.timer += 1

@@ -46,7 +46,8 @@ class HostedWorld(SimulatedWorld):
         self.processors: Processors | None = None
         if compute.cores_per_node:
             nodes = [rank // network.ranks_per_node for rank in range(ranks)]
-            self.processors = Processors(kernel, nodes + nodes, compute.cores_per_node)  # a rank's two threads
+            # A rank's two threads.
+            self.processors = Processors(kernel, nodes + nodes, compute.cores_per_node, compute.sharing)
         self._passed_s = [-math.inf] * ranks  # when a rank's token bucket has passed all that was posted
         super().__init__(kernel, gradients, size=size, ranks=ranks, network=network, compute=compute, seed=seed)
         self.transports = [HostedTransport(self, rank, ranks, compute, seed) for rank in range(ranks)]
