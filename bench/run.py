@@ -10,7 +10,6 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,8 +34,7 @@ from bench.study import Cell
 from bench.watchdog import Watchdog
 from bench.worker import RankHandle
 from bench.workloads.base import Workload, digest
-from bench.workloads.cost_only import CostOnly, NoValues, asked_for_a_value
-from bench.workloads.shapes import RememberedShapes
+from bench.workloads.cost_only import NoValues, asked_for_a_value
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -83,9 +81,7 @@ def run_cell(cell: Cell, out: Path, *, world: MPI.Comm | None, progress: Progres
 def _simulated(cell: Cell, folder: Path, started: float, progress: Progress | None) -> Verdict | None:
     workload: Workload = cell.workload.settings.build(torch.device("cpu"), cell.workers)
     accelerated, device = None, "cpu"
-    if cell.gradients == "none":
-        workload = CostOnly(workload)
-    elif cell.gradients != "single" and sees_gpu(cell.device):
+    if cell.gradients not in ("none", "single") and sees_gpu(cell.device):
         accelerated = cell.workload.settings.build(torch.device("cuda"), cell.workers)
         device = f"cpu, gradients on {torch.cuda.get_device_name()}"
     simulation = Simulation(
@@ -104,8 +100,7 @@ def _simulated(cell: Cell, folder: Path, started: float, progress: Progress | No
         on_step=progress,
     )
     try:
-        with RememberedShapes() if cell.gradients == "none" else nullcontext():
-            simulation.run(cell.workload.budget)
+        simulation.run(cell.workload.budget)
     except Exception as error:  # of a rank's task, or of what a message set off
         if place := asked_for_a_value(error):
             raise NoValues(
@@ -114,7 +109,16 @@ def _simulated(cell: Cell, folder: Path, started: float, progress: Progress | No
             ) from error
         raise
     return finish(
-        cell, workload, simulation.handles, OneProcess(), folder, Clocks(), started, device, MODELLED, VIRTUAL
+        cell,
+        simulation.workload,
+        simulation.handles,
+        OneProcess(),
+        folder,
+        Clocks(),
+        started,
+        device,
+        MODELLED,
+        VIRTUAL,
     )
 
 

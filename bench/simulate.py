@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -26,6 +26,7 @@ from bench.transports.lazy import LazyGradients
 from bench.worker import InitialPoint, RankHandle
 from bench.workloads.base import Workload, seed_sequence
 from bench.workloads.cost_only import CostOnly
+from bench.workloads.shapes import RememberedShapes
 
 Gradients = Literal["auto", "batched", "single", "none"]
 """How a simulation comes by its gradients: many in one call, one by one, as the workload says ("auto"), or not at all,
@@ -83,7 +84,11 @@ class Simulation:
             workload = CostOnly(workload)
         ranks = workers + algorithm.server_ranks(workers)
         ties = None if shuffle is None else np.random.default_rng(seed_sequence(shuffle, -1, "ties"))
-        self.algorithm = algorithm
+        self.algorithm, self.workload = algorithm, workload  # without gradients, the size of the one that was given
+        # Kept over segments, since it remembers.
+        self._shapes: AbstractContextManager[object] = (
+            RememberedShapes() if workload.device.type == "meta" else nullcontext()
+        )
         self._clock = VirtualClock()
         self.kernel = Kernel(self._clock, ties=ties)
         network, compute = network or Network(), compute or Compute()
@@ -161,7 +166,7 @@ class Simulation:
             self.kernel.start(handle.begin_segment(self.algorithm, budget), rank=handle.rank, name="main")
             for handle in reversed(self.handles)
         ]
-        with seldom_collected():
+        with seldom_collected(), self._shapes:
             self.kernel.run(Countdown(tasks).is_over)
         self.kernel.cancel_all()
         return self

@@ -40,6 +40,7 @@ from bench.transports.base import MESSAGE, Envelope
 from bench.transports.lazy import LazyGradients
 from bench.transports.simulated import COMPUTING, SimulatedTransport, SimulatedWorld
 from bench.workloads.base import Batches, Heldout, LayerSpan, OnReady, Workload
+from bench.workloads.cost_only import NoBatches
 from bench.workloads.partition import Share
 from bench.workloads.registry import settings_class
 
@@ -50,7 +51,7 @@ FIRST_STEPS = 3
 
 
 class Nothing:
-    """A workload without parameters and data, as a workload and as its own stream of mini-batches."""
+    """A workload without parameters and data."""
 
     name, metric, target_loss = "nothing", "none", float("nan")
     parameters, batch_size, together = 0, 1, 1
@@ -71,16 +72,7 @@ class Nothing:
         return ()
 
     def batches(self, seed: int, rank: int, size: int) -> Batches:
-        return self
-
-    def next(self) -> tuple[Tensor, ...]:
-        return ()
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        pass
+        return NoBatches()
 
     def gradient(self, x: Tensor, batch: tuple[Tensor, ...], out: Tensor, on_ready: OnReady | None = None) -> Tensor:
         return self._loss
@@ -92,7 +84,7 @@ class Nothing:
         return Heldout(0.0, 0.0)
 
     def objective(self) -> Any:
-        raise NotImplementedError
+        raise AssertionError("nothing to probe")
 
 
 def digits() -> Workload:
