@@ -95,11 +95,28 @@ def test_every_kind_of_workload_has_its_gradients_at_once(name, table, data_fold
 )
 def test_every_workload_for_any_number_and_in_both_precisions(name, table, dtype, data_folder):
     w = built(name, **table, dtype=dtype)
-    off = torch.cat([errors(w, *points(w, count, seed)) for seed in (0, 1) for count in COUNTS])
-    # In float32 a rectified or pooled unit is now and then within rounding of its kink and goes the other way: one
-    # gradient of cifar10-easgd7 in 34 is off by 4e-5, the others by 5e-7 and less; in float64 all by less than 1e-15.
-    most = 0.05 if dtype == "float32" else 0
-    assert float((off >= tolerance(w)).double().mean()) <= most and float(off.max()) < 100 * tolerance(w)
+    several = 0
+    for seed in (0, 1):
+        for count in COUNTS:
+            xs, batches = points(w, count, seed)
+            off = errors(w, xs, batches) >= tolerance(w)
+            # In float32 a rectified or pooled unit is now and then within rounding of its kink and goes the other way.
+            # Then one by one does so too, from a point that is nearly the same; in float64 none does.
+            several += int(off.sum())
+            found = w.gradients(xs, batches)[0]
+            for k in off.nonzero().flatten().tolist():
+                assert is_across_a_kink(w, xs[k], batches[k], found[k])
+    assert several <= (0.05 * 2 * sum(COUNTS) if dtype == "float32" else 0)
+
+
+def is_across_a_kink(w, x, batch, gradient):
+    """Whether a gradient taken one by one at one of 200 points within rounding of x is this one."""
+    generator, out = torch.Generator().manual_seed(0), torch.empty_like(x)
+    for _ in range(200):
+        w.gradient(x * (1 + 3e-7 * torch.randn(len(x), generator=generator)), batch, out)
+        if float((out - gradient).norm() / gradient.norm()) < tolerance(w):
+            return True
+    return False
 
 
 def test_half_precision_rounds_as_it_does_one_by_one():
