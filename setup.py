@@ -30,7 +30,7 @@ setup(
     py_modules=["paceline"],
     package_data={
         "bench": ["*.cmake", "studies/*.toml", "workloads/data/*"],
-        "reports": ["templates/*"],
+        "reports": ["templates/*", "templates/sections/*", "translations/*/*"],
     },
     install_requires=[
         # Exact on purpose: a built Horovod fits one torch, and results are compared across machines.

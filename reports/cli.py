@@ -68,9 +68,9 @@ def main(argv: list[str]) -> int:
             f"; {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "") if problems else ""
         )
         return _refuse(f"no finished run in {', '.join(args.directories)}{more}")
-    html = build(results, sources=args.directories, studies=studies, problems=problems)
-    write_atomic(output, html.encode())
-    print(f"{output}: {len(results.runs)} runs, {len(html.encode()) / 1e6:.1f} MB")
+    html = build(results, sources=args.directories, studies=studies, problems=problems).html.encode()
+    write_atomic(output, html)
+    print(f"{output}: {len(results.runs)} runs, {len(html) / 1e6:.1f} MB")
     return 0
 
 

@@ -14,10 +14,14 @@ import pytest
 from analysis.summary import per_run, summarise
 from bench.records import Results, load
 from reports import cli
-from reports.build import build
+from reports.build import build as page_of
 from reports.predictions import predictions
 from reports.style import looks
 from tests.support.synthetic import SCHEDULES, WORKERS, write_results, write_run
+
+
+def build(results: Results, **given: Any) -> str:
+    return page_of(results, **given).html
 
 
 @pytest.fixture(scope="module")
