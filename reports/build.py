@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from analysis.staleness import staleness_histogram
 from analysis.summary import per_run, summarise
 from analysis.timing import time_split
 from bench.records import STATUSES, TABLES, Results
-from reports import figures, sections, words
+from reports import figures, words
 from reports.answer import answer
 from reports.comparison import bad_run, in_reading_order, metrics, row_of
 from reports.conditions import conditions
@@ -29,6 +28,7 @@ from reports.language import current, language, t
 from reports.predictions import predictions
 from reports.provenance import provenance
 from reports.runs import every_run
+from reports.sections import registry
 from reports.sections.base import Material, Section, Setting
 from reports.shown import ShownTable
 from reports.style import PARTS, Look, looks
@@ -100,14 +100,14 @@ def _build(results: Results, sources: Sequence[str], studies: Mapping[str, Any],
                     histogram,
                     look_of,
                 ),
-                "sections": _sections(sections.PER_SETTING, material),
+                "sections": _sections(registry.PER_SETTING, material),
             }
         )
     simulated = sum(one["answer"]["simulated"] for one in settings)
     for one in settings:  # predictions for many sizes and networks would bury what was measured
         one["brief"] = one["answer"]["simulated"] and simulated > SIMULATED_ANSWERS
     counts = results.runs["status"].value_counts()
-    overall = _sections(sections.OVERALL, everything)
+    overall = _sections(registry.OVERALL, everything)
     html = (
         environment.get_template("report.html.j2").render(
             studies=sorted(results.runs["study"].unique()),
@@ -153,9 +153,9 @@ def _of_setting(everything: Material, name: str, study: str, workload: str, work
     )
 
 
-def _sections(modules: Sequence[str], material: Material) -> list[Section]:
-    """What each of these modules makes of the material."""
-    made = (import_module(f"reports.sections.{module}").section(material) for module in modules)
+def _sections(parts: Sequence[Callable[[Material], Section | None]], material: Material) -> list[Section]:
+    """What each of these parts makes of the material."""
+    made = (part(material) for part in parts)
     return [section for section in made if section is not None]
 
 
