@@ -35,7 +35,7 @@ HAVE_VENV     := $(VENV)/.stamp-venv
 HAVE_PACKAGES := $(VENV)/.stamp-packages
 HAVE_HOROVOD  := $(VENV)/.stamp-horovod
 
-.PHONY: help setup demo test lint bench horovod doctor clean distclean no-horovod-warning
+.PHONY: help setup demo picture test lint bench horovod doctor clean distclean no-horovod-warning
 
 help:
 	@echo "make demo       set up, run every algorithm briefly, write the report ($(OUT)/report.html)"
@@ -43,6 +43,7 @@ help:
 	@echo "make setup      only the set-up, in $(VENV)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      what the harness itself costs, against loops by hand, and what the input pipeline costs"
+	@echo "make picture    the README's picture (docs/report.png) from the demo's report, by the installed Chromium"
 	@echo "make doctor     what is here, what is missing, and the remedy"
 	@echo "make horovod    try again to build and install Horovod"
 	@echo "make clean      remove caches and build leavings; make distclean: the environments too"
@@ -92,6 +93,11 @@ demo: setup
 	@$(WITH) $(BIN)/paceline run demo --out $(OUT) $$(grep -q ok $(HAVE_HOROVOD) || echo --without horovod)
 	@$(WITH) $(BIN)/paceline report $(OUT) -o $(OUT)/report.html
 	@echo "report: $(abspath $(OUT))/report.html"
+
+# Of the report that is there; without one the demo runs first.
+picture: setup
+	@[ -f $(OUT)/report.html ] || $(MAKE) demo OUT=$(OUT) MPI=$(MPI)
+	@$(WITH) $(BIN)/python -m reports.picture $(OUT)/report.html -o docs/report.png --width 1280 --height 1700
 
 # What needs no mpirun first, on all cores; then what starts ranks of its own and wants the cores for itself.
 test: lint
