@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.answers import answers
 from analysis.comparison import Verdict
-from reports import figures, words
+from reports import answer_words, figures, words
 from reports.style import Look
 
 
@@ -34,12 +35,12 @@ def answer(
         "transport": asked,
         "title": words.TRANSPORTS.get(asked, asked),
         "simulated": asked == "simulated",
-        "headline": words.headline(verdict, of(asked)),
+        "headline": answer_words.headline(verdict, of(asked)),
         "clear": verdict.clear,
-        "tiles": words.tiles(verdict, of(asked)),
-        "sure": words.how_sure(verdict, of(asked)),
+        "tiles": answer_words.tiles(_row(rows, table, asked)),
+        "sure": answer_words.how_sure(verdict, of(asked)),
         "others": [
-            (words.TRANSPORTS.get(t, t), t == "simulated", words.headline(v, of(t)))
+            (words.TRANSPORTS.get(t, t), t == "simulated", answer_words.headline(v, of(t)))
             for t, v in verdicts.items()
             if t != asked and v.best is not None
         ],
@@ -60,3 +61,9 @@ def _without_a_loss(rows: pd.DataFrame) -> dict[str, Any]:
         f"{words.number(float(best['samples_per_s']))} samples/s.",
         "simulated": bool(done["simulated"].all()),
     }
+
+
+def _row(rows: pd.DataFrame, table: pd.DataFrame, transport: str) -> dict[str, Any]:
+    """The row of `analysis.answers.answers` of one transport."""
+    found = answers(rows[rows["transport"] == transport], table[table["transport"] == transport]).to_dict("records")
+    return {str(name): value for name, value in found[0].items()}

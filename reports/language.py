@@ -1,14 +1,16 @@
 """What the report's words are in other languages: English sentences are the keys, as in gettext.
 
-Every text that a reader sees goes through `t`. A translation is a TOML file of `"English" = "translation"`, one file
-for each part of the report; placeholders like `{name}` stay as they are. A sentence without a translation stays
-English.
+Every text that a reader sees goes through `t`; one that stands in a table of the code is marked with `noted` there and
+goes through `t` where it is shown; one that `analysis` wrote is recognised by `retold`. A translation is a TOML file of
+`"English" = "translation"`, one file for each part of the report; placeholders like `{name}` stay as they are. A
+sentence without a translation stays English.
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -59,3 +61,38 @@ def t(english: str, **values: object) -> str:
     """
     sentence = english if _language.get() == "en" else catalogue(_language.get()).get(english, english)
     return sentence.format(**values) if values else sentence
+
+
+def noted(english: str) -> str:
+    """The sentence itself, marked as one that `t` is given later: so that it is known to need a translation."""
+    return english
+
+
+def retold(sentence: str, templates: Sequence[str]) -> str:
+    """A sentence that was made elsewhere from one of these templates, in the current language.
+
+    Args:
+        sentence: English, such as a reason that `analysis` gives.
+        templates: each with the placeholders that tell how it is made; the first that fits is taken.
+
+    Example:
+        >>> retold("range of n=2", ["n={n}, no interval", "range of n={n}"])
+        'range of n=2'
+    """
+    for template in templates:
+        found = re.fullmatch(_pattern(template), sentence, flags=re.S)
+        if found:
+            return t(template, **found.groupdict())
+    return sentence
+
+
+@cache
+def _pattern(template: str) -> str:
+    """A regular expression for what a template may become."""
+    parts = re.split(r"{(\w+)}", template)
+    return "".join(f"(?P<{part}>.+?)" if i % 2 else re.escape(part) for i, part in enumerate(parts))
+
+
+def joined(sentences: Sequence[str]) -> str:
+    """Sentences one after the other: with a space between them where the language has one."""
+    return ("" if current() == "ja" else " ").join(sentence for sentence in sentences if sentence)
