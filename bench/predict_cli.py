@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--bandwidth", type=_list_of(float), metavar="B[,B...]", help="what if: bandwidths between nodes [Gbit/s]"
     )
-    p.add_argument("--latency", type=float, metavar="L", help="what if: latency between nodes [s]")
+    p.add_argument("--latency", type=_list_of(float), metavar="L[,L...]", help="what if: latencies between nodes [s]")
     p.add_argument("--preset", type=_list_of(str), metavar="P[,P...]", help="what if: wires by name, such as 10G")
     p.add_argument("--ranks-per-node", type=int, metavar="K", help="what if: so many ranks on each node")
     p.add_argument("--only", action="append", default=[], metavar="NAME", help="only this algorithm (may be repeated)")
@@ -98,12 +98,13 @@ def _parts(arguments: argparse.Namespace) -> tuple[str, list[Part]]:
     workers = arguments.workers or list(loaded.table.workers)
     tables = [
         as_predicted(
-            raw, cluster, workers=workers, bandwidth_Gbit_per_s=bandwidth, latency_s=arguments.latency, preset=preset,
+            raw, cluster, workers=workers, bandwidth_Gbit_per_s=bandwidth, latency_s=latency_s, preset=preset,
             ranks_per_node=arguments.ranks_per_node, seconds=arguments.seconds,
             gradients="none" if arguments.cost_only else None,
         )
         for preset in arguments.preset or [None]
         for bandwidth in arguments.bandwidth or [None]
+        for latency_s in arguments.latency or [None]
     ]  # fmt: skip
     found, left_out = parts(tables, loaded.table.name)
     for line in left_out:

@@ -300,6 +300,15 @@ def test_a_dry_run_shows_all_parts_and_writes_nothing(
     assert not folder.exists()
 
 
+def test_several_bandwidths_and_latencies_are_a_grid(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--bandwidth", "0.1,1", "--latency", "1e-3,0.05"]
+    assert predict(files, "-n", "2", *asked, "--dry-run") == 0
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("small")]
+    assert shown == [f"small@{gbit}Gbit,{latency}ms:" for gbit in ("0.1", "1") for latency in (1, 50)]
+
+
 def test_sizes_beyond_the_calibrated_host_are_owned_up_to(
     files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
