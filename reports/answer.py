@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ import pandas as pd
 from analysis.answers import answers
 from analysis.comparison import Verdict
 from reports import answer_words, figures, words
+from reports.answer_changes import changes, told
+from reports.answer_where import where
+from reports.language import t
 from reports.style import Look
 
 
@@ -21,49 +25,83 @@ def answer(
     table: pd.DataFrame,
     look_of: Mapping[str, Look],
     described: str,
+    *,
+    runs: pd.DataFrame | None = None,
+    heldout: pd.DataFrame | None = None,
+    grid: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
-    """What stands in the first screen for this setting."""
+    """What stands in the first screen for this setting.
+
+    Args:
+        name: prefix of ids.
+        asked: the transport whose answer it is; None if no model was evaluated.
+        verdicts: of each transport.
+        rows: of the summary, of this setting.
+        table: rows of `analysis.summary.per_run`, of this setting.
+        look_of: label -> look.
+        described: the setting in words.
+        runs: rows of `bench.records.RUNS`, of this setting.
+        heldout: rows of `bench.records.HELDOUT`; those of other settings are ignored.
+        grid: what `analysis.network_grid.network_grid` gives for all settings. Without these three it is not told
+            what would change the answer.
+    """
     if asked is None:
-        return {"transport": None, **_without_a_loss(rows)}
+        return {"transport": None, "mark": "", "where": "", "changes": [], **_without_a_loss(rows)}
 
     def of(transport: str) -> dict[str, dict[str, Any]]:
-        return {str(row["label"]): row for row in rows[rows["transport"] == transport].to_dict("records")}
+        own = rows[rows["transport"] == transport].to_dict("records")
+        return {str(row["label"]): {str(column): value for column, value in row.items()} for row in own}
 
-    verdict = verdicts[asked]
-    where = f"{described}, {words.TRANSPORTS.get(asked, asked)}"
+    verdict, row = verdicts[asked], _row(rows, table, asked)
+    found: dict[str, Any] = {"changes": [], "where": ""}
+    if runs is not None and heldout is not None and grid is not None:
+        own = runs[runs["transport"] == asked]
+        found = {"changes": told(changes(verdict, of(asked), own, heldout, grid)), "where": where(own)}
     return {
         "transport": asked,
-        "title": words.TRANSPORTS.get(asked, asked),
-        "simulated": asked == "simulated",
+        "title": words.transport(asked),
+        "simulated": bool(row["simulated"]),
         "headline": answer_words.headline(verdict, of(asked)),
         "clear": verdict.clear,
-        "tiles": answer_words.tiles(_row(rows, table, asked)),
+        "best": verdict.best,
+        "time": "" if math.isnan(row["time_to_target_s"]) else words.seconds(float(row["time_to_target_s"])),
+        "sure_mark": row["sure"],
+        "mark": answer_words.mark(row),
+        "tiles": answer_words.tiles(row),
         "sure": answer_words.how_sure(verdict, of(asked)),
         "others": [
-            (words.TRANSPORTS.get(t, t), t == "simulated", answer_words.headline(v, of(t)))
-            for t, v in verdicts.items()
-            if t != asked and v.best is not None
+            (words.transport(on), on == "simulated", answer_words.headline(other, of(on)))
+            for on, other in verdicts.items()
+            if on != asked and other.best is not None
         ],
         "figure": figures.time_to_target(
-            f"{name}-target", table[table["transport"] == asked], rows[rows["transport"] == asked], look_of, where
+            f"{name}-target",
+            table[table["transport"] == asked],
+            rows[rows["transport"] == asked],
+            look_of,
+            f"{described}, {words.TRANSPORTS.get(asked, asked)}",
         ),
-    }
-
-
-def _without_a_loss(rows: pd.DataFrame) -> dict[str, Any]:
-    """What is left to say where no model was evaluated: nothing ran, or only time and bytes were simulated."""
-    done = rows[(rows["seeds"] > 0) & rows["samples_per_s"].notna()]
-    if done.empty:
-        return {"headline": "No run completed, so there is no answer.", "simulated": False}
-    best = done.loc[done["samples_per_s"].idxmax()]
-    return {
-        "headline": f"No held-out loss was recorded, only time and bytes: {best['label']} has the highest throughput, "
-        f"{words.number(float(best['samples_per_s']))} samples/s.",
-        "simulated": bool(done["simulated"].all()),
+        **found,
     }
 
 
 def _row(rows: pd.DataFrame, table: pd.DataFrame, transport: str) -> dict[str, Any]:
     """The row of `analysis.answers.answers` of one transport."""
     found = answers(rows[rows["transport"] == transport], table[table["transport"] == transport]).to_dict("records")
-    return {str(name): value for name, value in found[0].items()}
+    return {str(column): value for column, value in found[0].items()}
+
+
+def _without_a_loss(rows: pd.DataFrame) -> dict[str, Any]:
+    """What is left to say where no model was evaluated: nothing ran, or only time and bytes were simulated."""
+    done = rows[(rows["seeds"] > 0) & rows["samples_per_s"].notna()]
+    if done.empty:
+        return {"headline": t("No run completed, so there is no answer."), "simulated": False}
+    best = done.sort_values("samples_per_s", ascending=False, kind="stable").iloc[0]
+    return {
+        "headline": t(
+            "No held-out loss was recorded, only time and bytes: {best} has the highest throughput, {rate} samples/s.",
+            best=best["label"],
+            rate=words.number(float(best["samples_per_s"])),
+        ),
+        "simulated": bool(done["simulated"].all()),
+    }

@@ -1,0 +1,86 @@
+"""Where an answer holds: the network, the hosts and the paths of its runs, in a few words."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from reports.language import t
+from reports.words import listed, number, plural
+
+
+def where(runs: pd.DataFrame) -> str:
+    """The network of some runs: how fast a simulated one is, on how many hosts measured ones were.
+
+    Args:
+        runs: rows of `bench.records.RUNS`, all simulated or all measured.
+    """
+    if runs.empty:
+        return ""
+    if bool(runs["simulated"].iloc[0]):
+        wires = sorted(
+            {_wire(str(text), int(n)) for text, n in zip(runs["network"], runs["workers"], strict=True)} - {""}
+        )
+        return wires[0] if len(wires) == 1 else t("several networks") if wires else ""
+    hosts = sorted({host for text in runs["provenance"] for host in hosts_of(loaded(str(text)))})
+    paths = sorted({path for text in runs["provenance"] for path in _paths(loaded(str(text)))})
+    limits = sorted({_number(loaded(str(text)), "rate_Gbit_per_s") for text in runs["network"]})
+    parts = []
+    if hosts:
+        many = len(hosts) > 1
+        parts.append(t("on {hosts}", hosts=plural(len(hosts), "host")) if many else t("all ranks on one host"))
+    if paths:
+        parts.append(t("bytes through {paths}", paths=listed(paths)))
+    if any(math.isfinite(limit) for limit in limits):
+        rates = listed([number(limit) for limit in limits if math.isfinite(limit)])
+        parts.append(t("each rank limited to {rates} Gbit/s", rates=rates))
+    return t(", ").join(parts)
+
+
+def loaded(text: str) -> Mapping[str, Any]:
+    """A JSON object; empty if it is none."""
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def hosts_of(provenance: Mapping[str, Any]) -> list[str]:
+    """Names of the hosts on which a run's ranks were, each once."""
+    ranks = provenance.get("ranks")
+    named = [rank.get("host") for rank in ranks if isinstance(rank, dict)] if isinstance(ranks, list) else []
+    hosts = provenance.get("hosts")
+    named += hosts if isinstance(hosts, list) else []
+    return sorted({str(host) for host in named if host})
+
+
+def _paths(provenance: Mapping[str, Any]) -> list[str]:
+    paths = provenance.get("paths")
+    return sorted({str(path) for path in paths.values()}) if isinstance(paths, dict) else []
+
+
+def _wire(text: str, workers: int) -> str:
+    """The wire between nodes of a simulated run; inside, if all its workers are on one node."""
+    network = loaded(text).get("network", {})
+    if not isinstance(network, dict):
+        return ""
+    inside = network.get("inside")
+    one_node = isinstance(inside, dict) and workers <= _number(network, "ranks_per_node")
+    wire = inside if one_node and isinstance(inside, dict) else network
+    gbit, latency_s = _number(wire, "bandwidth_Gbit_per_s"), _number(wire, "latency_s")
+    if math.isnan(gbit) or math.isnan(latency_s):
+        return ""
+    latency = f"{1e6 * latency_s:.3g}"
+    if math.isinf(gbit):
+        return t("latency {latency} us, no limit of bandwidth", latency=latency)
+    return t("{gbit} Gbit/s, latency {latency} us", gbit=number(gbit), latency=latency)
+
+
+def _number(table: Mapping[str, Any], key: str) -> float:
+    value = table.get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
