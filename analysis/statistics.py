@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -87,22 +88,29 @@ def _over_runs(values: Sequence[float] | Values, statistic: Callable[..., Any]) 
     if n == 2:
         return Mean(mean, low, high, 2, "range of n=2")
     if low < high:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # degenerate resamples: seen below as NaN
-            found = bootstrap(
-                (data,),
-                statistic,
-                confidence_level=CONFIDENCE,
-                n_resamples=RESAMPLES,
-                method="BCa",
-                rng=np.random.default_rng(SEED),
-            ).confidence_interval
-        if not (math.isfinite(found.low) and math.isfinite(found.high)):
+        bounds = _bootstrapped(tuple(data.tolist()), statistic)
+        if not all(map(math.isfinite, bounds)):
             return Mean(mean, low, high, n, f"range of n={n}")
-        low, high = float(found.low), float(found.high)
+        low, high = bounds
     else:
         mean = low  # the mean of equal numbers is that number, not one rounding away from it
     return Mean(mean, low, high, n, f"95 % BCa bootstrap, n={n}")
+
+
+@lru_cache(maxsize=16384)  # a curve is asked for against time, samples and bytes: three times the same numbers
+def _bootstrapped(data: tuple[float, ...], statistic: Callable[..., Any]) -> tuple[float, float]:
+    """BCa interval; NaN if the resamples are degenerate."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = bootstrap(
+            (np.array(data),),
+            statistic,
+            confidence_level=CONFIDENCE,
+            n_resamples=RESAMPLES,
+            method="BCa",
+            rng=np.random.default_rng(SEED),
+        ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def chance_of_separation(n_a: int, n_b: int) -> float:

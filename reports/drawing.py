@@ -1,30 +1,35 @@
 """What all figures have in common: SVG text for use inside HTML, the theme, axes, and names at the ends of lines.
 
-Algorithms, ink and grid have no colour of their own but CSS variables, so that one figure serves light, dark and print.
-Text stays text. Ids are made unique by the figure's name, because all figures share one page.
+Text stays text. What becomes of matplotlib's file is in `reports.svg`.
 """
 
 from __future__ import annotations
 
-import html
 import io
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from reports.style import LOOKS, Look
+from reports.svg import embedded
 from reports.words import short
 
 INK, MUTED, GRID, WARN = "#1b1b1f", "#5b6068", "#dfe2e6", "#b3261e"
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", WARN: "--bad"}
 SIZE = 8.5  # font, in points of a figure about 330 points wide
+Box = tuple[float, float, float, float]
+"""x, y, width, height, in the axes' units."""
+POINTS = 120  # most points of a line: more cannot be seen and only make the file large
 
 
 def theme() -> dict[str, Any]:
@@ -63,6 +68,13 @@ def canvas(width: float, height: float) -> Figure:
     return figure
 
 
+def thinned(curve: pd.DataFrame, most: int = POINTS) -> pd.DataFrame:
+    """At most so many of a curve's rows, evenly spaced, with the first and the last."""
+    if len(curve) <= most:
+        return curve
+    return curve.iloc[np.unique(np.linspace(0, len(curve) - 1, most).round().astype(int))]
+
+
 def to_svg(figure: Figure, name: str, title: str, text: str) -> str:
     """The figure as an SVG element for a page that holds others.
 
@@ -73,29 +85,17 @@ def to_svg(figure: Figure, name: str, title: str, text: str) -> str:
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = re.sub(r'<defs>\s*<style type="text/css">.*?</style>\s*</defs>', "", svg, flags=re.S)  # it would leak
-    svg = svg.replace("xlink:href", "href")
-    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
-    svg = re.sub(r' id="([^"]*)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
-    svg = re.sub(r'(href="#|url\(#)', rf"\1{name}-", svg)
-    svg = re.sub(r"<g>\s*</g>|<!--.*?-->", "", svg, flags=re.S)
-    names = {**VARIABLES, **{look.light: f"--a{look.number}" for look in LOOKS}}
-    svg = re.sub(r"#[0-9a-f]{6}", lambda found: f"var({names[found[0]]})" if found[0] in names else found[0], svg)
-    svg = re.sub(r"font-family: [^;\"]*|'DejaVu Sans'[^;\"]*", lambda f: _family(f[0]), svg)
-    box = re.search(r'viewBox="([^"]*)"', svg)
-    assert box is not None
-    head = (
-        f'<svg viewBox="{box[1]}" role="img" aria-labelledby="{name}-t {name}-d">'
-        f'<title id="{name}-t">{html.escape(title)}</title><desc id="{name}-d">{html.escape(text)}</desc>'
-    )
-    return head + re.sub(r"\s*\n\s*", "\n", svg[svg.index(">") + 1 :]).strip()
+    variables = {**VARIABLES, **{look.light: f"--a{look.number}" for look in LOOKS}}
+    return embedded(buffer.getvalue(), name, title, text, variables)
 
 
-def _family(found: str) -> str:
-    return "font-family: system-ui, sans-serif" if found.startswith("font-family") else "system-ui, sans-serif"
+def boxes(axes: Axes, rectangles: Sequence[Box], **style: Any) -> None:
+    """Draw rectangles of one style as a single path: a hundredth of the elements."""
+    if not rectangles:
+        return
+    corners = np.array([[(x, y), (x + w, y), (x + w, y + h), (x, y + h), (x, y)] for x, y, w, h in rectangles])
+    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * len(rectangles)
+    axes.add_patch(PathPatch(Path(corners.reshape(-1, 2), codes), **style))
 
 
 def finish(axes: Axes) -> None:
@@ -123,11 +123,13 @@ def labels_at_ends(
     looks: Mapping[str, Look],
     log_x: bool,
     left_x: float | None = None,
+    all_ends: Sequence[float] = (),
 ) -> float:
     """Write each label to the right of its line's end, in columns that do not overlap.
 
     Args:
         left_x: where a logarithmic axis begins; None: a quarter of the first end.
+        all_ends: where lines end that have no label but must be on the axis too.
 
     Returns:
         Where the longest line ends and the room for labels begins, as a fraction of the axes.
@@ -139,11 +141,12 @@ def labels_at_ends(
     wide, tall = 72 * figure.get_size_inches()[0] * box.width, 72 * figure.get_size_inches()[1] * box.height  # points
     widths = {k: (0.6 * size * len(short(k)) + 10) / wide for k in ends}
     room = max(1 - max(widths.values(), default=0), 0.3)
+    last = [*(x for x, _ in ends.values()), *all_ends]
     if ends and log_x:
-        lowest = min(x for x, _ in ends.values()) / 4 if left_x is None else left_x
-        axes.set_xlim(lowest, lowest * math.exp(math.log(max(x for x, _ in ends.values()) / lowest) / room))
+        lowest = min(x for x in last if x > 0) / 4 if left_x is None else left_x
+        axes.set_xlim(lowest, lowest * math.exp(math.log(max(last) / lowest) / room))
     elif ends:
-        axes.set_xlim(0, max(x for x, _ in ends.values()) / room or 1)
+        axes.set_xlim(0, max(last) / room or 1)
     to_axes = axes.transData + axes.transAxes.inverted()
     points = {k: tuple(map(float, to_axes.transform(end))) for k, end in ends.items()}
     height = 1.15 * size / tall

@@ -3,174 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from reports.drawing import GRID, INK, MUTED, SIZE, WARN, canvas, finish, labels_at_ends, theme, to_svg
+from reports.drawing import GRID, INK, MUTED, SIZE, WARN, Box, boxes, canvas, theme, to_svg
+from reports.figures_curves import AXES, curves
 from reports.style import PARTS, Look
-from reports.words import BYTES, number, percent, seconds, short
+from reports.words import number, percent, seconds, short
 
-POINTS = 120  # most points of a line: more cannot be seen and only make the file large
+__all__ = ["AXES", "RANKS", "curves", "staleness", "time_split", "time_to_target"]
+
 RANKS = 8  # most ranks shown one by one
-
-AXES = {
-    "t_s": ("seconds", "seconds since the start"),
-    "samples": ("samples", "samples of all workers"),
-    "wire_nbytes": ("bytes on the wire", "bytes on the wire, all ranks"),
-}
-
-
-def curves(
-    name: str,
-    axis: str,
-    table: pd.DataFrame,
-    heldout: pd.DataFrame,
-    looks: Mapping[str, Look],
-    target: float,
-    where: str,
-) -> str | None:
-    """Held-out loss against `axis` (a column of HELDOUT).
-
-    A thick line per algorithm is the mean over its runs; a thin line is a run. Diverged runs are thin dotted lines that
-    end in a cross, and enter no mean.
-
-    Args:
-        table: rows of `analysis.summary.per_run`, one workload, transport and number of workers.
-        heldout: rows of HELDOUT.
-        target: held-out loss to reach, NaN if none.
-        where: for the text, such as "digits-mlp, 4 workers, MPI".
-    """
-    lines = _lines(table, heldout, axis)
-    if not lines:
-        return None
-    short, axis_label = AXES[axis]
-    ends = {
-        label: (mean[axis].iloc[-1], mean["heldout_loss"].iloc[-1])
-        for label, (mean, _, _) in lines.items()
-        if len(mean)
-    }
-    most = max([x for x, _ in ends.values()], default=1.0)
-    scale, axis_label = _scale(axis, axis_label, most)
-    log_x = axis == "wire_nbytes" and bool(ends) and most > 25 * max(min(x for x, _ in ends.values()), 1e-9)
-    levels = [float(v) for mean, _, _ in lines.values() for v in mean["heldout_loss"]] or [1.0]
-    log_y = min(levels) > 0 and max(levels) > 4 * min(levels)  # else the end, where it is decided, is flat
-
-    with rc_context(theme()):
-        figure = canvas(4.6, 3.2)
-        axes = figure.add_axes((0.115, 0.145, 0.87, 0.82))
-        if log_x:
-            axes.set_xscale("log")
-        if log_y:
-            axes.set_yscale("log")
-        first = [float(mean["heldout_loss"].iloc[0]) for mean, _, _ in lines.values() if len(mean)] or levels
-        low, high = min(levels + ([] if math.isnan(target) else [target])), max(first)
-        _limits(axes, low, high, log_y)
-        for label, (mean, single, diverged) in lines.items():
-            look = looks[label]
-            for run in single if len(single) > 1 else []:
-                run = _thin(run[run[axis] > 0] if log_x else run)
-                axes.plot(run[axis] / scale, run["heldout_loss"], color=look.light, linewidth=0.6, alpha=0.45)
-            for run in diverged:
-                run = _thin(run[run[axis] > 0] if log_x else run)
-                axes.plot(run[axis] / scale, run["heldout_loss"], color=look.light, linewidth=0.6, linestyle=":")
-                if len(run):
-                    y = min(float(run["heldout_loss"].iloc[-1]), axes.get_ylim()[1])
-                    axes.plot([run[axis].iloc[-1] / scale], [y], "x", color=WARN, markersize=6, clip_on=False, zorder=5)
-            mean = _thin(mean[mean[axis] > 0] if log_x else mean)
-            axes.plot(mean[axis] / scale, mean["heldout_loss"], color=look.light, linewidth=1.7, linestyle=look.dash)
-            if len(mean):
-                x, y = mean[axis].iloc[-1] / scale, mean["heldout_loss"].iloc[-1]
-                axes.plot([x], [y], look.marker, color=look.light, markersize=4.5, clip_on=False)
-        end = labels_at_ends(axes, {k: (x / scale, y) for k, (x, y) in ends.items()}, looks, log_x)
-        if not math.isnan(target):
-            _target_line(axes, target, [mean for mean, _, _ in lines.values()], axis, scale, end)
-        axes.set_xlabel(axis_label)
-        axes.set_ylabel("held-out loss [nat]")
-        finish(axes)
-        said = [
-            f"{k} ends at {number(y, 4)} after {number(x / scale)} (n={len(lines[k][1])})" for k, (x, y) in ends.items()
-        ]
-        wild = [f"{k} diverged in {len(d)} run(s)" for k, (_, _, d) in lines.items() if d]
-        text = f"{where}. Horizontal: {axis_label}. " + "; ".join(said + wild) + "."
-        return to_svg(figure, name, f"Held-out loss against {short}", text)
-
-
-def _lines(
-    table: pd.DataFrame, heldout: pd.DataFrame, axis: str
-) -> dict[str, tuple[pd.DataFrame, list[pd.DataFrame], list[pd.DataFrame]]]:
-    """Label -> (mean over completed runs, each completed run, each diverged run)."""
-    columns = ["snapshot", axis, "heldout_loss"]
-    found = {}
-    for label, group in table[table["status"].isin(["completed", "diverged"])].groupby("label"):
-        runs: dict[str, list[pd.DataFrame]] = {"completed": [], "diverged": []}
-        for run_id, status in zip(group["run_id"], group["status"], strict=True):
-            curve = heldout.loc[heldout["run_id"] == run_id, columns].sort_values("snapshot").astype("float64")
-            curve = curve[np.isfinite(curve["heldout_loss"])]
-            if len(curve):
-                runs[status].append(curve)
-        if runs["completed"] or runs["diverged"]:
-            found[str(label)] = (_mean(runs["completed"], columns), runs["completed"], runs["diverged"])
-    return found
-
-
-def _mean(runs: Sequence[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
-    """Mean at each planned snapshot that all runs have."""
-    if not runs:
-        return pd.DataFrame(columns=columns, dtype="float64")
-    rows = pd.concat(runs).groupby("snapshot")
-    mean = rows.mean()[rows.size() == len(runs)].reset_index()
-    return mean[columns]
-
-
-def _thin(curve: pd.DataFrame) -> pd.DataFrame:
-    if len(curve) <= POINTS:
-        return curve
-    return curve.iloc[np.unique(np.linspace(0, len(curve) - 1, POINTS).round().astype(int))]
-
-
-def _scale(axis: str, label: str, most: float) -> tuple[float, str]:
-    """Divisor for the axis, and its label with the unit."""
-    if axis == "wire_nbytes":
-        scale, unit = next(((s, u) for s, u in BYTES if most >= 2 * s), BYTES[-1])
-        return scale, f"{label} [{unit}]"
-    if axis == "samples":
-        scale, unit = next(
-            ((s, u) for s, u in ((1e6, "million"), (1e3, "thousand"), (1, "")) if most >= 2 * s), (1, "")
-        )
-        return scale, f"{label} [{unit}]" if unit else label
-    return 1.0, label
-
-
-def _limits(axes: Axes, low: float, high: float, log: bool) -> None:
-    if log:
-        axes.set_ylim(low / 1.1, high * 1.1)
-    else:
-        margin = 0.06 * (high - low or abs(high) or 1)
-        axes.set_ylim(low - margin, high + margin)
-
-
-def _target_line(axes: Axes, target: float, means: Sequence[pd.DataFrame], axis: str, scale: float, end: float) -> None:
-    """The target as a dotted line up to `end` (fraction of the axes), its name where it covers no curve."""
-    to_axes = axes.transData + axes.transAxes.inverted()
-    level = float(to_axes.transform((1.0, target))[1])
-    axes.plot([0, end], [level, level], transform=axes.transAxes, color=MUTED, linewidth=0.8, dashes=(2, 2), zorder=1)
-    wide, tall = 0.17, 0.05  # of the text
-    grid = np.linspace(0, end, 150)
-    taken = np.zeros(len(grid), dtype=bool)
-    for mean in means:
-        if len(mean) > 1:
-            x, y = to_axes.transform(np.column_stack([mean[axis] / scale, mean["heldout_loss"]])).T
-            height = np.interp(grid, x, y, left=np.nan, right=np.nan)
-            taken |= (height > level - 0.005) & (height < level + tall + 0.01)
-    starts = [x for x in grid[grid + wide <= end] if not taken[(grid >= x - 0.01) & (grid <= x + wide)].any()]
-    at = starts[-1] if starts else end - wide
-    axes.text(at, level + 0.012, f"target {number(target)}", transform=axes.transAxes, color=MUTED, fontsize=SIZE - 1)
 
 
 def time_to_target(
@@ -282,6 +130,7 @@ def time_split(name: str, split: pd.DataFrame, where: str) -> str | None:
         figure = canvas(4.6, tall)
         axes = figure.add_axes((0.13, 0.4 / tall, 0.835, 1 - 0.42 / tall))
         y, said = 0.0, []
+        bars: dict[str, list[Box]] = {}
         for label in labels:
             axes.text(-0.125, y + 0.6, label, fontweight="bold", va="center_baseline", clip_on=False)
             y += 1.2
@@ -291,16 +140,7 @@ def time_split(name: str, split: pd.DataFrame, where: str) -> str | None:
                     value = float(row[column])
                     if value < 0.0005:
                         continue
-                    axes.barh(
-                        y + 0.5,
-                        value,
-                        left=left,
-                        height=0.86,
-                        color=fill,
-                        hatch=hatch,
-                        edgecolor="#ffffff",
-                        linewidth=0.4,
-                    )
+                    bars.setdefault(column, []).append((left, y + 0.07, value, 0.86))
                     if value >= 0.07:
                         plate = dict(facecolor=fill, edgecolor="none", pad=0.6) if hatch else None
                         axes.text(
@@ -318,6 +158,8 @@ def time_split(name: str, split: pd.DataFrame, where: str) -> str | None:
                 f"{label}: gradients {percent(mean['gradient_s'])}, waiting for slower workers "
                 f"{percent(mean['exposed_straggler_s'])}, for data {percent(mean['exposed_transfer_s'])}"
             )
+        for column, _, fill, hatch, _ in PARTS:
+            boxes(axes, bars.get(column, []), facecolor=fill, hatch=hatch, edgecolor="#ffffff", linewidth=0.4)
         axes.set_ylim(y, 0)
         axes.set_xlim(0, 1)
         axes.set_yticks([])

@@ -94,7 +94,7 @@ PARTS = (
     ("gradient_s", "computing gradients", "#2f6690", "", "#ffffff"),
     ("exposed_straggler_s", "waiting for slower workers", "#f2a541", "//", "#101014"),
     ("exposed_transfer_s", "waiting for data or an answer", "#e4572e", "\\\\", "#101014"),
-    ("serve_s", "answering others", "#7fb7a3", "..", "#101014"),
+    ("serve_s", "answering others", "#7fb7a3", "--", "#101014"),
     ("apply_s", "applying updates", "#17a398", "", "#101014"),
     ("idle_s", "idle (server)", "#ccd2da", "", "#101014"),
     ("finished_s", "done, others still at work", "#e6e9ee", "", "#101014"),
