@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +33,35 @@ class _Line:
     def of(self, rows: NDArray[np.bool_]) -> Intervals:
         return intervals.union(self.start[rows], self.end[rows])
 
+
+@dataclass(frozen=True)
+class Times:
+    """Which stretches of time each rank of each run spent on what, all ranks one after the other on one line.
+
+    Attributes:
+        run_id, rank, on_server: of each rank of each run that has events [groups].
+        base: where its time 0 lies on the line, ns [groups].
+        duration: of its run, ns [groups].
+        last: end of its last row, ns since its time 0 [groups].
+        parts: the first five of `PARTS` -> stretches on the line; no two parts overlap.
+        exposed: both parts of exposed communication.
+        busy: all parts.
+        in_flight: sends, receives, collectives and exposed waits.
+    """
+
+    run_id: NDArray[np.object_]
+    rank: NDArray[np.int64]
+    on_server: NDArray[np.bool_]
+    base: Nanoseconds
+    duration: Nanoseconds
+    last: Nanoseconds
+    parts: Mapping[str, Intervals]
+    exposed: Intervals
+    busy: Intervals
+    in_flight: Intervals
+
     def seconds(self, a: Intervals) -> NDArray[np.float64]:
+        """Length of the stretches of each rank [groups]."""
         return intervals.lengths(a, self.base)
 
 
@@ -78,6 +107,50 @@ def time_split(events: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         >>> split[["gradient_s", "exposed_straggler_s", "exposed_transfer_s", "finished_s"]].to_numpy().tolist()
         [[1.0, 2.0, 1.0, 1.0], [3.0, 0.0, 1.0, 1.0]]
     """
+    times = lay_out(events, runs)
+    duration = times.duration / 1e9
+    finished_s = np.where(times.on_server, 0.0, duration - times.last / 1e9)
+    rest_s = _exact(duration - times.seconds(times.busy) - finished_s)
+    in_flight_s = times.seconds(times.in_flight)
+    hidden_s = times.seconds(intervals.subtract(times.in_flight, times.exposed))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        overlap = hidden_s / in_flight_s
+    table = pd.DataFrame(
+        {
+            "run_id": times.run_id,
+            "rank": times.rank,
+            "role": np.where(times.on_server, "server", "worker"),
+            **{part: times.seconds(stretches) for part, stretches in times.parts.items()},
+            "idle_s": np.where(times.on_server, rest_s, 0.0),
+            "finished_s": _exact(finished_s),
+            "other_s": np.where(times.on_server, 0.0, rest_s),
+            "exposed_comm_s": times.seconds(times.exposed),
+            "comm_in_flight_s": in_flight_s,
+            "hidden_comm_s": hidden_s,
+            "overlap_fraction": overlap,
+            "duration_s": duration,
+        }
+    )
+    return table.sort_values(["run_id", "rank"], ignore_index=True)
+
+
+def lay_out(events: pd.DataFrame, runs: pd.DataFrame) -> Times:
+    """Which stretches of time each rank of each run spent on what, by the rules of `time_split`.
+
+    Args:
+        events: rows of `bench.records.EVENTS`, any order; rows are clipped to [0, duration_s].
+        runs: rows of `bench.records.RUNS`.
+
+    Source: as for `time_split`.
+
+    Example:
+        >>> events = pd.DataFrame({"run_id": "a", "rank": [0, 0], "kind": ["gradient", "apply"], "t0_s": [0.0, 2.0],
+        ...     "t1_s": [2.0, 3.0], "label": "", "peer": -1})
+        >>> runs = pd.DataFrame({"run_id": ["a"], "duration_s": [4.0], "workers": [1], "lockstep": [True]})
+        >>> times = lay_out(events, runs)
+        >>> times.parts["apply_s"].start.tolist(), times.last.tolist()
+        ([2000000000], [3000000000])
+    """
     # Not all columns of all rows: there may be millions.
     needed = ["run_id", "rank", "kind", "t0_s", "t1_s", "label", "peer"]
     known_runs = events["run_id"].isin(runs["run_id"]).to_numpy(dtype=bool)
@@ -114,45 +187,26 @@ def time_split(events: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     exposed = intervals.subtract(line.of(waiting), gradient)
     late = _waiting_for_the_last(events, of_kind, run_code, group, base, line, t0, workers, lockstep)
     straggler = intervals.intersect(exposed, late)
+    transfer = intervals.subtract(exposed, straggler)
     busy = intervals.merge(gradient, exposed)
     serve_only = intervals.subtract(serve, busy)
     busy = intervals.merge(busy, serve)
     apply_only = intervals.subtract(apply, busy)
     busy = intervals.merge(busy, apply)
-    in_flight = intervals.merge(line.of(of_kind["send"] | of_kind["recv"] | of_kind["allreduce"]), exposed)
-    hidden = intervals.subtract(in_flight, exposed)
-
-    duration = duration_ns[group_run] / 1e9
-    is_server = group_rank >= workers[group_run]
     ends = base.copy()
     np.maximum.at(ends, group, line.end)
-    finished_s = np.where(is_server, 0.0, duration - (ends - base) / 1e9)
-    rest_s = _exact(duration - line.seconds(busy) - finished_s)
-    exposed_s, straggler_s = line.seconds(exposed), line.seconds(straggler)
-    in_flight_s, hidden_s = line.seconds(in_flight), line.seconds(hidden)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        overlap = hidden_s / in_flight_s
-    table = pd.DataFrame(
-        {
-            "run_id": np.asarray(run_names, dtype=object)[group_run],
-            "rank": group_rank,
-            "role": np.where(is_server, "server", "worker"),
-            "gradient_s": line.seconds(gradient),
-            "exposed_straggler_s": straggler_s,
-            "exposed_transfer_s": _exact(exposed_s - straggler_s),
-            "serve_s": line.seconds(serve_only),
-            "apply_s": line.seconds(apply_only),
-            "idle_s": np.where(is_server, rest_s, 0.0),
-            "finished_s": _exact(finished_s),
-            "other_s": np.where(is_server, 0.0, rest_s),
-            "exposed_comm_s": exposed_s,
-            "comm_in_flight_s": in_flight_s,
-            "hidden_comm_s": hidden_s,
-            "overlap_fraction": overlap,
-            "duration_s": duration,
-        }
+    return Times(
+        run_id=np.asarray(run_names, dtype=object)[group_run],
+        rank=group_rank,
+        on_server=group_rank >= workers[group_run],
+        base=base,
+        duration=duration_ns[group_run],
+        last=ends - base,
+        parts=dict(zip(PARTS[:5], (gradient, straggler, transfer, serve_only, apply_only), strict=True)),
+        exposed=exposed,
+        busy=busy,
+        in_flight=intervals.merge(line.of(of_kind["send"] | of_kind["recv"] | of_kind["allreduce"]), exposed),
     )
-    return table.sort_values(["run_id", "rank"], ignore_index=True)
 
 
 def _exact(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
