@@ -203,6 +203,8 @@ class Optimizer:
         # x -= lr g, and nothing else: the short way, since a simulation makes millions of such steps.
         plain = OptimizerSettings(name="sgd", lr=settings.lr)
         self._is_plain, self._shape = settings == plain, torch.Size((size,))
+        heavy = settings.name in ("momentum", "nesterov") and settings.resolved_momentum != 0
+        self._is_fused = heavy and settings.clip_norm is None
         self._lengths = _lengths([(0, size)] if spans is None else spans, size)
         self._buffers = {name: torch.zeros(size, dtype=dtype, device=device) for name in BUFFERS[settings.name]}
 
@@ -221,8 +223,21 @@ class Optimizer:
         if self._is_plain and x.shape == gradient.shape == self._shape:
             self.steps += 1
             x.add_(gradient, alpha=-self.settings.lr)
+        elif self._is_fused and x.shape == gradient.shape == self._shape and not x.is_meta:
+            self._fused_step_(x, gradient)
         else:
             self._add_change_(x, gradient, x)
+
+    def _fused_step_(self, x: Tensor, gradient: Tensor) -> None:
+        # One pass over the three vectors where `_add_momentum_` makes up to three: what `torch.optim.SGD(fused=True)`
+        # calls. Twice as fast or more where the vectors come from memory.
+        lr = self.lr
+        self.steps += 1
+        torch._fused_sgd_(
+            [x], [gradient], [self._buffers["momentum"]],
+            lr=lr, momentum=self.settings.resolved_momentum, weight_decay=self.settings.weight_decay,
+            dampening=0.0, nesterov=self.settings.name == "nesterov", maximize=False, is_first_step=False,
+        )  # fmt: skip
 
     def update(self, gradient: Tensor, x: Tensor) -> Tensor:
         """The change [P] of this step, to be added to x [P]. Neither argument is modified; the state advances."""
