@@ -145,13 +145,13 @@ def placed(runs: pd.DataFrame) -> pd.DataFrame:
     return found[pd.MultiIndex.from_frame(found[list(GRID)]).isin(several)].reset_index(drop=True)
 
 
-def mean_curves(runs: pd.DataFrame, heldout: pd.DataFrame, points: int = 32) -> pd.DataFrame:
+def mean_curves(runs: pd.DataFrame, heldout: pd.DataFrame, points: int = 50) -> pd.DataFrame:
     """Held-out loss [nat] against seconds, the mean over the seeds, of every algorithm on every network of every grid.
 
     Args:
         runs: rows of `bench.records.RUNS`; completed ones count.
         heldout: rows of `bench.records.HELDOUT`.
-        points: most snapshots of a curve; of more, so many are taken at equal steps, the first and the last among them.
+        points: most snapshots of a curve; of more, every second, third ... and the last are taken.
 
     Returns:
         One row per `GRID`, `POINT`, label and snapshot that all of its runs have, sorted: these, `t_s`, `heldout_loss`.
@@ -181,10 +181,8 @@ def mean_curves(runs: pd.DataFrame, heldout: pd.DataFrame, points: int = 32) -> 
         return found
     place = found.groupby(keys).cumcount()
     last = found.groupby(keys)["snapshot"].transform("size") - 1
-    # Of equal steps from the first to the last, those snapshots in which a new step begins.
-    step = (last / (points - 1)).clip(lower=1.0)
-    kept = np.floor(place / step) != np.floor((place - 1) / step)
-    thinned: pd.DataFrame = found[kept | (place == last)].reset_index(drop=True)
+    step = np.ceil(last / (points - 1)).clip(lower=1)
+    thinned: pd.DataFrame = found[(place % step == 0) | (place == last)].reset_index(drop=True)
     return thinned
 
 
