@@ -6,15 +6,20 @@ import argparse
 import sys
 from pathlib import Path
 
+from reports.language import LANGUAGES
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line of `paceline report`."""
     p = argparse.ArgumentParser(
         prog="paceline report",
-        description="Turn one or more results folders into one HTML file that opens from disk, without a network.",
+        description="Turn one or more results folders into one HTML file that opens from disk, without a network. "
+        "Beside report.html, report-tables holds every table that it shows as CSV and parquet, and summary.json.",
     )
     p.add_argument("directories", nargs="+", metavar="DIR", help="folder written by `paceline run` or `predict`")
     p.add_argument("-o", "--output", default="report.html", metavar="FILE", help="default: %(default)s")
+    p.add_argument("--lang", choices=LANGUAGES, default="en", help="language of the page; default: %(default)s")
+    p.add_argument("--no-tables", action="store_true", help="write the page only, no files beside it")
     return p
 
 
@@ -25,52 +30,44 @@ def main(argv: list[str]) -> int:
     if output.is_dir() or not output.parent.is_dir():
         why = "is a folder" if output.is_dir() else f"cannot be written: there is no folder {output.parent}"
         return _refuse(f"{output} {why} (give a file: -o report.html)")
-    args.directories = [folder for given in args.directories for folder in _with_parts(given)]
-    twice = {d for d in args.directories if args.directories.count(d) > 1}
+    folders = [folder for given in args.directories for folder in _with_parts(given)]
+    twice = {d for d in folders if folders.count(d) > 1}
     if twice:
         return _refuse(f"the same folder is given twice: {sorted(twice)[0]}")
 
-    import json
-
-    from bench.records import Results, join, load, write_atomic
+    from bench.records import write_atomic
+    from reports import export
     from reports.build import build
+    from reports.found import found_in
 
-    parts: list[Results] = []
-    problems: list[str] = []
-    studies: dict[str, object] = {}
-    seen: dict[str, str] = {}
-    for name in args.directories:
-        try:
-            part = load(name)
-        except (ValueError, OSError) as error:
-            return _refuse(str(error))
-        # A run in two folders would be counted twice: the first folder keeps it.
-        again = [run_id for run_id in part.runs["run_id"] if run_id in seen]
-        problems += [f"{run_id}: is in {seen[run_id]} and in {name}; the one in {name} is left out" for run_id in again]
-        seen.update({run_id: name for run_id in part.runs["run_id"] if run_id not in seen})
-        if again:
-            frames = (part.runs, part.events, part.snapshots, part.heldout, part.shares)
-            part = Results(*(f[~f["run_id"].isin(again)] for f in frames), skipped=part.skipped)
-        parts.append(part)
-        problems += [
-            f"{run.parent.name}/{run.name}: not finished (no run.parquet): still running, or killed"
-            for run in sorted(Path(name, "runs").iterdir())
-            if run.is_dir() and not (run / "run.parquet").exists()
-        ]
-        study = Path(name, "study.json")
-        try:
-            studies[name] = json.loads(study.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            problems.append(f"{study}: {type(error).__name__}: {str(error).splitlines()[0]}")
-    results = join(parts)
-    if results.runs.empty:
-        more = (
-            f"; {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "") if problems else ""
-        )
-        return _refuse(f"no finished run in {', '.join(args.directories)}{more}")
-    html = build(results, sources=args.directories, studies=studies, problems=problems).html.encode()
-    write_atomic(output, html)
-    print(f"{output}: {len(results.runs)} runs, {len(html) / 1e6:.1f} MB")
+    try:
+        found = found_in(folders, output.parent)
+    except (ValueError, OSError) as error:
+        return _refuse(str(error))
+    beside = "" if args.no_tables else export.folder_of(output).name
+    page = build(
+        found.results,
+        sources=folders,
+        studies=found.studies,
+        problems=found.problems,
+        files=found.files,
+        beside=beside,
+        lang=args.lang,
+    )
+    html = page.html.encode()
+    try:
+        if args.no_tables:
+            export.remove(output)
+        else:
+            export.write(output, page.tables, page.summary)
+        write_atomic(output, html)
+    except OSError as error:
+        return _refuse(f"{output} cannot be written: {error}")
+    runs = len(found.results.runs)
+    if not runs:
+        print(f"paceline report: no finished run in {', '.join(folders)}; {output} says what is there", file=sys.stderr)
+    tables = f", {len(page.tables)} tables in {export.folder_of(output)}" if beside else ""
+    print(f"{output}: {runs} runs, {len(html) / 1e6:.1f} MB{tables}")
     return 0
 
 

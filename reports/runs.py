@@ -1,14 +1,21 @@
-"""Every run with its verdict, its settings and its facts."""
+"""Every run: a table of their numbers, and each with its verdict, its settings, its facts and its files."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
+from analysis.summary import METRICS
+from bench.records import STATUSES
 from reports import words
-from reports.comparison import reason
+from reports.comparison import on_words, parts_of, reason
+from reports.language import t
+from reports.sections.base import Setting
+from reports.shown import Filter, Mark, Shown, ShownTable
 
 FACTS = (
     ("wall_s", "s", "wall clock, evaluation included"),
@@ -31,35 +38,136 @@ OUTCOMES = (
     ("nbytes", "byte", "payload, all ranks"),
     ("wire_nbytes", "byte", "on the wire, all ranks"),
 )
+JSON_COLUMNS = (
+    ("settings", "algorithm"),
+    ("workload_settings", "workload"),
+    ("workload_facts", "what it is"),
+    ("network", "network model"),
+    ("provenance", "provenance"),
+)
 
 
-def every_run(runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every run with its verdict and facts; outcomes only of completed ones."""
-    found = []
-    for run in runs.sort_values("run_id").to_dict("records"):
-        facts = [*(OUTCOMES if run["status"] == "completed" else ()), *FACTS]
-        found.append(
-            {
-                "id": run["run_id"],
-                "status": run["status"],
-                "simulated": bool(run["simulated"]),
-                "reason": "" if run["status"] == "completed" else reason(run),
-                "verdict": [part for line in str(run["verdict"]).splitlines() for part in line.split("; ") if part],
-                "error": str(run["error"]),
-                "facts": [(meaning, _fact(run[name]), unit) for name, unit, meaning in facts],
-                "settings": [
-                    (title, nested(run[name]))
-                    for name, title in (
-                        ("settings", "algorithm"),
-                        ("workload_settings", "workload"),
-                        ("workload_facts", "what it is"),
-                        ("network", "network model"),
-                        ("provenance", "provenance"),
-                    )
-                    if nested(run[name])
-                ],
-            }
+def led_to(setting: str, labels: Sequence[str]) -> dict[str, str]:
+    """Label -> id of the place in the page with its runs."""
+    return {label: f"{setting}-runs-{number}" for number, label in enumerate(sorted(labels), start=1)}
+
+
+def runs_of(
+    setting: Setting,
+    runs: pd.DataFrame,
+    table: pd.DataFrame,
+    files: Mapping[str, Sequence[tuple[str, str]]],
+    shared: Mapping[str, Mapping[str, Any]],
+    opened: bool,
+) -> dict[str, Any]:
+    """What the template needs for the runs of one setting.
+
+    Args:
+        runs: rows of RUNS, of the setting.
+        table: rows of `analysis.summary.per_run`, of the setting.
+        files: run_id -> its files, as (link from the page, name).
+        shared: what `shared_provenance` gives for all runs.
+        opened: the lists of runs are open from the start.
+    """
+    places = led_to(setting.name, list(runs["label"].unique()))
+    groups = [
+        {
+            "id": places[str(label)],
+            "label": label,
+            "open": opened,
+            "counts": words.listed([f"{n} {t(s)}" for s in STATUSES if (n := int((own["status"] == s).sum()))]),
+            "runs": [
+                _run(run, shared[setting.study], files.get(run["run_id"], ()))
+                for run in own.sort_values(["simulated", "transport", "seed", "run_id"]).to_dict("records")
+            ],
+        }
+        for label, own in runs.groupby("label", sort=True)
+    ]
+    return {"table": _numbers(setting, runs, table), "groups": groups}
+
+
+def _numbers(setting: Setting, runs: pd.DataFrame, table: pd.DataFrame) -> ShownTable:
+    """A row per run with its numbers; those of completed runs only."""
+    own = ["run_id", "steps", "samples", "nbytes", "wire_nbytes", "wall_s"]
+    measured = ["duration_s", *METRICS]
+    frame = table.merge(runs[own], on="run_id")
+    frame["run_id"] = frame["run_id"].astype(str)
+    done = frame["status"] == "completed"
+    frame[measured] = frame[measured].where(done)
+    frame[own[1:5]] = frame[own[1:5]].astype("Float64").where(done).astype("float64")
+    frame = frame.sort_values(["simulated", "transport", "label", "seed", "run_id"], kind="stable")
+
+    def mark(row: Mapping[str, Any]) -> Mark:
+        return Mark(
+            badges=[("sim", t("simulated"))] if row["simulated"] else [],
+            classes=" ".join(
+                [*["simulated"] * bool(row["simulated"]), *["void"] * (row["status"] in ("failed", "crashed"))]
+            ),
+            href=f"#run-{quote(row['run_id'])}",
+            choices={"on": [row["transport"]], "status": [row["status"]]},
         )
+
+    transports = list(dict.fromkeys(frame["transport"]))
+    return ShownTable(
+        f"{setting.name}-runs",
+        t("{setting}: one row per run", setting=setting.described),
+        [
+            Shown("label", t("Algorithm")),
+            Shown("transport", t("On"), text=on_words),
+            Shown("seed", t("Seed")),
+            Shown("status", t("Status"), text=t),
+            Shown("time_to_target_s", t("Time to target"), "s"),
+            Shown("final_heldout_loss", t("Final held-out loss"), "nat", text=lambda v: words.number(v, 4)),
+            Shown("samples_per_s", t("Throughput"), "samples/s"),
+            Shown("wire_nbytes", t("On the wire, all ranks"), "", text=words.nbytes),
+            Shown("staleness_mean", t("Staleness, mean"), "writes"),
+            Shown("duration_s", t("Duration"), "s"),
+        ],
+        frame.reset_index(drop=True),
+        label="label",
+        mark=mark,
+        filters=[
+            Filter("on", t("On"), [(on, on_words(on)) for on in transports]),
+            Filter("status", t("Status"), [(s, t(s)) for s in STATUSES if (frame["status"] == s).any()]),
+        ],
+        also=(
+            "run_id", "study", "workload", "workers", "algorithm", "simulated", "diverged_at_s",
+            *(name for name in METRICS), "target_loss", "steps", "samples", "nbytes", "wall_s",
+        ),
+    )  # fmt: skip
+
+
+def _run(run: Mapping[Any, Any], shared: Mapping[str, Any], files: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """A run with its verdict, settings, facts and files; outcomes only of a completed one."""
+    facts = [*(OUTCOMES if run["status"] == "completed" else ()), *FACTS]
+    settings = []
+    for name, title in JSON_COLUMNS:
+        pairs = nested(run[name])
+        if name == "provenance":  # what all runs of the study share stands once, under provenance
+            pairs = [(key, value) for key, value in pairs if key not in shared]
+        if pairs:
+            settings.append((t(title), pairs))
+    return {
+        "id": run["run_id"],
+        "status": run["status"],
+        "seed": run["seed"],
+        "on": on_words(run["transport"]),
+        "simulated": bool(run["simulated"]),
+        "reason": "" if run["status"] == "completed" else reason(run),
+        "verdict": parts_of(run["verdict"]),
+        "error": str(run["error"]),
+        "facts": [(t(meaning), _fact(run[name]), unit) for name, unit, meaning in facts],
+        "settings": settings,
+        "files": files,
+    }
+
+
+def shared_provenance(runs: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Study -> what the provenance of all its runs has in common."""
+    found = {}
+    for study, group in runs.groupby("study", sort=True):
+        each = [dict(nested(str(text))) for text in group["provenance"]]
+        found[str(study)] = {k: v for k, v in each[0].items() if all(k in one and one[k] == v for one in each)}
     return found
 
 

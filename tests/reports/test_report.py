@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from reports import cli
 from reports.build import build as page_of
 from reports.definitions import DEFINITIONS
 from reports.style import LOOKS, looks
+from tests.support.page import Page
 from tests.support.synthetic import EVIL, SCHEDULES, write_results, write_run
 
 
@@ -31,48 +31,6 @@ def build(results: Results, **given: Any) -> str:
 
 
 STEPS = 20
-
-
-class Page(HTMLParser):
-    """Elements, ids, links, and the tables' cells of a page."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.rows: list[list[tuple[dict[str, str], str]]] = []
-        self.texts: list[str] = []
-        self._hidden = self._cell = False
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        self.elements.append((tag, values))
-        self._hidden = tag in ("script", "style")
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append((values, ""))
-            self._cell = True
-
-    def handle_endtag(self, tag: str) -> None:
-        self._hidden = False
-        if tag in ("td", "th"):
-            self._cell = False
-
-    def handle_data(self, data: str) -> None:
-        if not self._hidden:
-            self.texts.append(data)
-        if self._cell:
-            values, text = self.rows[-1][-1]
-            self.rows[-1][-1] = (values, f"{text} {data.strip()}".strip())
-
-    def values(self, name: str) -> list[str]:
-        return [values[name] for _, values in self.elements if name in values]
-
-    def row(self, label: str, transport: str) -> dict[str, tuple[dict[str, str], str]]:
-        """The row of the comparison table: column name -> (attributes, text)."""
-        cells = next(r for r in self.rows if r[0][1].startswith(f"{label} {transport}"))
-        return dict(zip(["label", "on", "n", *(d.name for d in DEFINITIONS)], cells, strict=False))
 
 
 @pytest.fixture(scope="module")
@@ -149,26 +107,27 @@ def test_the_same_tables_give_the_same_bytes(html: str, folder: Path, tmp_path: 
 def test_every_cell_equals_the_summary(results: Results, page: Page) -> None:
     checked = 0
     for row in summary(results).to_dict("records"):
-        title = {"mpi": "MPI", "horovod": "Horovod", "simulated": "simulator"}[row["transport"]]
-        cells = page.row(row["label"], title)
-        assert cells["n"][1] == str(row["seeds"])
-        for definition in DEFINITIONS if row["seeds"] else ():
-            shown = cells[definition.name][0]["data-sort"]
+        cells = page.tables["s1-comparison"].row(label=row["label"], transport=row["transport"])
+        assert cells["seeds"].text == str(row["seeds"])
+        for definition in DEFINITIONS:
+            shown = cells[definition.name].values["data-value"]
             if math.isnan(row[definition.name]):
                 assert shown == ""
             else:
-                assert float(shown) == pytest.approx(row[definition.name], rel=1e-8)
+                assert float(shown) == row[definition.name]
                 checked += 1
     assert checked > 100
 
 
 def test_closed_forms_are_on_the_page(page: Page) -> None:
-    row = page.row("allreduce-sgd", "MPI")
-    assert row["samples_per_s"][1] == "3,048"  # 4 workers x 16 samples / 21 ms
-    assert row["exposed_comm_s"][1].replace("\u00a0", " ") == "0.140 (33 %)"  # (3 + 4) ms of 21 ms, 20 steps
-    row = page.row("ad-psgd", "MPI")
-    assert (row["staleness_mean"][1], row["staleness_p95"][1]) == ("1.50", "3")
-    assert row["exposed_comm_s"][0]["title"] == "range of n=2"
+    table = page.tables["s1-comparison"]
+    row = table.row(label="allreduce-sgd", transport="mpi")
+    assert row["samples_per_s"].text == "3,048"  # 4 workers x 16 samples / 21 ms
+    # (3 + 4) ms of 21 ms, 20 steps
+    assert row["exposed_comm_s"].text.replace("\u00a0", " ") == "0.140 (33 %)"
+    row = table.row(label="ad-psgd", transport="mpi")
+    assert (row["staleness_mean"].text, row["staleness_p95"].text) == ("1.50", "3")
+    assert row["exposed_comm_s"].values["title"] == "range of n=2"
 
 
 def test_the_answer_comes_first_and_names_the_rule(html: str) -> None:
@@ -185,8 +144,40 @@ def test_the_answer_comes_first_and_names_the_rule(html: str) -> None:
 
 
 def test_a_row_without_a_result_shows_no_number(page: Page) -> None:
-    cells = next(r for r in page.rows if r[0][1].startswith("ad-psgd-broken"))
-    assert [text for _, text in cells[2:]] == ["0", "no result: 2 crashed"]
+    cells = page.tables["s1-comparison"].row(label="ad-psgd-broken")
+    assert cells.pop("checks").text == "no result: 2 crashed"
+    texts = [cells.pop(name).text for name in ("label", "transport", "seeds", "tuning")]
+    assert texts == ["ad-psgd-broken 2 crashed", "MPI", "0", "not stated"]
+    assert {(cell.text, cell.small) for cell in cells.values()} == {("–", "")}
+
+
+def test_checks_that_were_not_passed_are_counted_and_named(page: Page) -> None:
+    table = page.tables["s1-comparison"]
+    checks = {label: table.row(label=label, transport="mpi")["checks"].text for label in ("d-psgd", "easgd-wild")}
+    assert checks["d-psgd"] == "✗ 1 of 2: 1 failed (bytes equal to the closed form: NO (counted 123, expected 124))"
+    assert checks["easgd-wild"] == "✗ 1 of 2: 1 diverged"
+    assert table.row(label="easgd", transport="mpi")["checks"].text == "✓ 2 of 2"
+
+
+def test_a_name_leads_to_its_runs_and_they_to_theirs(page: Page, html: str, results: Results) -> None:
+    ids = set(page.values("id"))
+    for row in page.tables["s1-comparison"].rows:
+        label, place = row.cells[0].values["data-value"], row.cells[0].values["name-href"]
+        assert place[1:] in ids
+        group = html[html.index(f'id="{place[1:]}"') :].split('<details class="group"')[0]
+        for run_id in results.runs.loc[results.runs["label"] == label, "run_id"]:
+            assert f'id="run-{run_id}"' in group
+    assert len(page.tables["s1-runs"].rows) == len(results.runs)
+    assert {row.cells[0].values["name-href"][1:] for row in page.tables["s1-runs"].rows} <= ids
+
+
+def test_runs_without_a_result_have_no_number_in_the_table_of_runs(page: Page) -> None:
+    table = page.tables["s1-runs"]
+    numbers = table.columns[table.columns.index("status") + 1 :]
+    for row in table.rows:
+        cells = dict(zip(table.columns, row.cells, strict=True))
+        has = {cells[name].values["data-value"] != "" for name in numbers}
+        assert has == ({True} if cells["status"].values["data-value"] == "completed" else {False})
 
 
 def test_bad_runs_are_shown_with_their_reason(html: str) -> None:
@@ -200,9 +191,17 @@ def test_bad_runs_are_shown_with_their_reason(html: str) -> None:
 
 
 def test_simulated_rows_are_marked(page: Page) -> None:
-    marked = [values for tag, values in page.elements if tag == "tr" and "simulated" in values.get("class", "")]
-    assert len(marked) == len([s for s in SCHEDULES if "simulated" in s.reaches])
-    assert page.row("easgd", "simulator")["on"][1] == "simulated"
+    for name, column in (("s1-comparison", "transport"), ("s1-runs", "transport")):
+        table = page.tables[name]
+        at = table.columns.index(column)
+        for row in table.rows:
+            simulated = row.cells[at].values["data-value"] == "simulated"
+            assert ("simulated" in row.values.get("class", "")) == simulated  # its stripes
+            assert row.cells[0].text.endswith("simulated") == simulated
+            assert row.values["data-on"] == row.cells[at].values["data-value"]
+    assert len([s for s in SCHEDULES if "simulated" in s.reaches]) == sum(
+        row.values["data-on"] == "simulated" for row in page.tables["s1-comparison"].rows
+    )
 
 
 def test_no_nan_is_printed(page: Page) -> None:
@@ -321,14 +320,14 @@ def test_a_run_found_twice_counts_once(folder: Path, tmp_path: Path) -> None:
     assert cli.main([str(folder), str(copy), "-o", str(output)]) == 0
     html = output.read_text(encoding="utf-8")
     assert "is left out" in html
-    assert Page(html).row("allreduce-sgd", "MPI")["n"][1] == "2"
+    assert Page(html).tables["s1-comparison"].row(label="allreduce-sgd", transport="mpi")["seeds"].text == "2"
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda d: [str(d / "nowhere")], "not a results folder"),
-        (lambda d: [str(_empty(d))], "no finished run in"),
+        (lambda d: [str(d)], "not a results folder"),
         (lambda d: [str(_empty(d)), "-o", str(d / "no" / "report.html")], "there is no folder"),
         (lambda d: [str(_empty(d)), "-o", str(d)], "is a folder"),
         (lambda d: [str(_empty(d)), str(d / "empty")], "given twice"),
