@@ -11,9 +11,20 @@ import pandas as pd
 from analysis.paths import bytes_by_path
 from bench.records import Results
 from reports import words
+from reports.language import noted, t
 
 FEW = 12
 """Labels, groups or workers that are listed; of more only the number is told."""
+
+KINDS = {"point-to-point": noted("point-to-point"), "collectives": noted("collectives")}
+PATHS = {
+    "host memory": noted("host memory"),
+    "pinned host memory": noted("pinned host memory"),
+    "device memory (CUDA-aware MPI)": noted("device memory (CUDA-aware MPI)"),
+    "modelled": noted("modelled"),
+    "not recorded": noted("not recorded"),
+}
+"""Kinds of communication and paths that `analysis.paths` knows; others are shown as they are."""
 
 
 def conditions(results: Results, runs: pd.DataFrame) -> dict[str, Any]:
@@ -29,9 +40,9 @@ def _facts(runs: pd.DataFrame) -> list[tuple[str, str]]:
         for name, value in facts.items():
             found.setdefault(name, {})[str(value)] = None
     known = runs[runs["parameters"] >= 0]
-    size = [("model", f"{int(p):,} parameters") for p in sorted(known["parameters"].unique())]
-    devices = [("device", device) for device in sorted(set(runs["device"]) - {""})]
-    return [*size, *((name, "; or ".join(values)) for name, values in found.items()), *devices]
+    size = [(t("model"), t("{n} parameters", n=f"{int(p):,}")) for p in sorted(known["parameters"].unique())]
+    devices = [(t("device"), device) for device in sorted(set(runs["device"]) - {""})]
+    return [*size, *((name, t("; or ").join(values)) for name, values in found.items()), *devices]
 
 
 def _shares(results: Results, runs: pd.DataFrame) -> dict[str, Any] | None:
@@ -57,10 +68,10 @@ def _holds(row: Mapping[str, Any]) -> str:
     labels, groups = json.loads(row["labels"]), json.loads(row["groups"])
     if groups:
         rest = int(row["group_count"]) - len(groups)
-        return ", ".join(groups) + (f" and {words.plural(rest, 'other')}" if rest else "")
+        return words.listed([*groups, words.plural(rest, "other")]) if rest else words.commas(groups)
     if len(labels) > FEW:
-        return f"{len(labels)} labels"
-    return ", ".join(f"label {label}: {count:,}" for label, count in labels.items())
+        return t("{n} labels", n=len(labels))
+    return words.commas([t("label {label}: {count}", label=k, count=f"{n:,}") for k, n in labels.items()])
 
 
 def _paths(results: Results, runs: pd.DataFrame) -> list[dict[str, Any]]:
@@ -75,7 +86,9 @@ def _paths(results: Results, runs: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {
             **{str(key): value for key, value in row.items()},
-            "title": words.TRANSPORTS.get(str(row["transport"]), str(row["transport"])),
+            "title": words.transport(str(row["transport"])),
+            "kind": t(KINDS.get(str(row["communication"]), str(row["communication"]))),
+            "through": t(PATHS.get(str(row["path"]), str(row["path"]))),
             "nbytes": words.number(row["nbytes"] / 1e6),
             "wire_nbytes": words.number(row["wire_nbytes"] / 1e6),
         }

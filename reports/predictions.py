@@ -12,10 +12,28 @@ import pandas as pd
 from analysis.predictions import pairs, scaling, within
 from reports import figures_predictions as figures
 from reports import words
+from reports.language import noted, retold, t
 from reports.style import Look
 
 TOLERANCE = 0.1
 """Throughput predicted this near to the measured one is called right."""
+REASONS = (
+    noted("another network: as calibrated"),
+    noted("another network: {network}"),
+    noted("other settings of the algorithm"),
+    noted("other settings of the workload"),
+    noted("another batch size"),
+    noted("each rank was {was}, and is predicted {predicted}"),
+)
+"""Why `analysis.predictions` does not compare a pair."""
+AGAINST_WORKERS = {
+    "samples_per_s": noted("Throughput against workers, {wire}"),
+    "time_to_target_s": noted("Time to target against workers, {wire}"),
+}
+AGAINST_BANDWIDTH = {
+    "samples_per_s": noted("Throughput against bandwidth, {workers}"),
+    "time_to_target_s": noted("Time to target against bandwidth, {workers}"),
+}
 
 
 def predictions(
@@ -38,7 +56,7 @@ def predictions(
         "sentences": _sentences(judged, runs) if len(judged) else [],
         "excluded": _excluded(paired),
         "tolerance": words.percent(TOLERANCE),
-        "rows": [_row(row) for row in judged.to_dict("records")],
+        "rows": [_row({str(name): value for name, value in row.items()}) for row in judged.to_dict("records")],
         "agreement": figures.agreement("agreement", judged, looks, TOLERANCE) if len(judged) else None,
         "ratios": figures.ratios("ratios", judged, looks, TOLERANCE) if len(judged) else None,
         "panels": panels,
@@ -46,27 +64,35 @@ def predictions(
 
 
 def _where(row: Mapping[str, Any]) -> str:
-    rate = float(row["rate_Gbit_per_s"])
-    limit = "" if math.isnan(rate) else f" limited to {rate:g} Gbit/s"
-    return f"{row['workload']} with {words.plural(int(row['workers']), 'worker')} over {_title(row)}{limit}"
-
-
-def _title(row: Mapping[str, Any]) -> str:
-    return words.TRANSPORTS.get(str(row["transport"]), str(row["transport"]))
+    rate, workers = float(row["rate_Gbit_per_s"]), words.plural(int(row["workers"]), "worker")
+    said = {"workload": row["workload"], "workers": workers, "transport": words.transport(str(row["transport"]))}
+    if math.isnan(rate):
+        return t("{workload} with {workers} over {transport}", **said)
+    return t("{workload} with {workers} over {transport} limited to {rate} Gbit/s", rate=f"{rate:g}", **said)
 
 
 def _headline(judged: pd.DataFrame) -> str:
     inside, total = int(judged["within"].sum()), len(judged)
-    worst = judged.loc[judged["off"].abs().idxmax()]
-    opening = f"The simulator is within {words.percent(TOLERANCE)} of the measured throughput for "
+    worst = judged.iloc[int(judged["off"].abs().argmax())]
+    tolerance, off = words.percent(TOLERANCE), words.percent(abs(float(worst["off"])))
     if inside == total == 1:
-        return f"{opening}the one pair that there is, off by {words.percent(abs(worst['off']))}."
+        return t(
+            "The simulator is within {tolerance} of the measured throughput for the one pair that there is, off by "
+            "{off}.",
+            tolerance=tolerance, off=off,
+        )  # fmt: skip
     if inside == total:
-        return f"{opening}all {total} pairs; the farthest is off by {words.percent(abs(worst['off']))}."
-    return (
-        f"{opening}{inside} of {words.plural(total, 'pair')}. Farthest off: {worst['label']} on {_where(worst)}, "
-        f"predicted at {words.number(worst['ratio'])} times what was measured."
-    )
+        return t(
+            "The simulator is within {tolerance} of the measured throughput for all {total} pairs; the farthest is off "
+            "by {off}.",
+            tolerance=tolerance, total=total, off=off,
+        )  # fmt: skip
+    return t(
+        "The simulator is within {tolerance} of the measured throughput for {inside} of {pairs}. Farthest off: {label} "
+        "on {where}, predicted at {ratio} times what was measured.",
+        tolerance=tolerance, inside=inside, pairs=words.plural(total, "pair"), label=worst["label"],
+        where=_where({str(name): value for name, value in worst.items()}), ratio=words.number(float(worst["ratio"])),
+    )  # fmt: skip
 
 
 def _sentences(judged: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
@@ -75,28 +101,45 @@ def _sentences(judged: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     off = judged[~judged["within"]]
     if len(off):
         high, low = int((off["off"] > 0).sum()), int((off["off"] < 0).sum())
-        sides = words.listed([f"{n} too {side}" for n, side in ((high, "high"), (low, "low")) if n])
+        sides = [t("{n} too high", n=high)] * (high > 0) + [t("{n} too low", n=low)] * (low > 0)
         found.append(
-            f"Do not decide by the simulator where it is off ({sides}): something there costs time that it does not "
-            "know, or the machine was busy with something else. The columns on waiting and bytes show where to look."
+            t(
+                "Do not decide by the simulator where it is off ({sides}): something there costs time that it does not "
+                "know, or the machine was busy with something else. The columns on waiting and bytes show where to "
+                "look.",
+                sides=words.listed(sides),
+            )
         )
     groups = [g for _, g in judged.groupby(["study", "workload", "workers", "transport", "network"]) if len(g) > 1]
     if groups:
         same = sum(g["measured_samples_per_s"].idxmax() == g["predicted_samples_per_s"].idxmax() for g in groups)
         found.append(
-            f"The algorithm with the highest measured throughput is also predicted to have it in {same} of "
-            f"{words.plural(len(groups), 'comparison')} with several algorithms."
+            t(
+                "The algorithm with the highest measured throughput is also predicted to have it in {same} of "
+                "{comparisons} with several algorithms.",
+                same=same,
+                comparisons=words.plural(len(groups), "comparison"),
+            )
         )
-    sure = int(judged["sure"].sum())
+    said = {
+        "sure": int(judged["sure"].sum()), "pairs": words.plural(len(judged), "pair"),
+        "tolerance": words.percent(TOLERANCE),
+    }  # fmt: skip
     found.append(
-        f"For {sure} of {words.plural(len(judged), 'pair')} the intervals over seeds leave no doubt about "
-        f"{'being within or beyond' if len(off) else 'being within'} {words.percent(TOLERANCE)}."
+        t(
+            "For {sure} of {pairs} the intervals over seeds leave no doubt about being within or beyond {tolerance}.",
+            **said,
+        )
+        if len(off)
+        else t("For {sure} of {pairs} the intervals over seeds leave no doubt about being within {tolerance}.", **said)
     )
     studies = set(judged["predicted_study"])
     if not _calibrated(runs[runs["simulated"] & runs["study"].isin(studies)]):
         found.append(
-            "Network and compute times of these predictions, or of some, are what the study says, not what a "
-            "calibration measured: read them as a guess. paceline calibrate measures, paceline predict uses it."
+            t(
+                "Network and compute times of these predictions, or of some, are what the study says, not what a "
+                "calibration measured: read them as a guess. paceline calibrate measures, paceline predict uses it."
+            )
         )
     return found
 
@@ -109,7 +152,10 @@ def _calibrated(runs: pd.DataFrame) -> bool:
 def _excluded(paired: pd.DataFrame) -> list[str]:
     """Why predictions of measured cells are not compared, each reason once."""
     reasons = paired[~paired["comparable"].astype(bool)]["reason"].value_counts()
-    return [f"{reason} ({words.plural(int(count), 'pair')})" for reason, count in sorted(reasons.items())]
+    return [
+        t("{reason} ({pairs})", reason=retold(str(reason), REASONS), pairs=words.plural(int(count), "pair"))
+        for reason, count in sorted(reasons.items())
+    ]
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +164,7 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
         "label": row["label"],
         "workload": row["workload"],
         "workers": row["workers"],
-        "where": _title(row) + ("" if math.isnan(row["rate_Gbit_per_s"]) else f", {row['rate_Gbit_per_s']:g} Gbit/s"),
+        "where": _over(row),
         "within": bool(row["within"]),
         "ratio": {**_span(row, "ratio"), "sort": abs(row["off"])},
         "cells": [
@@ -130,9 +176,15 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _over(row: Mapping[str, Any]) -> str:
+    """The transport, and what each rank was limited to."""
+    title, rate = words.transport(str(row["transport"])), float(row["rate_Gbit_per_s"])
+    return title if math.isnan(rate) else t("{transport}, {rate} Gbit/s", transport=title, rate=f"{rate:g}")
+
+
 def _span(row: Mapping[str, Any], name: str) -> dict[str, Any]:
     text, low, high = (words.number(float(row[f"{name}{end}"])) for end in ("", "_low", "_high"))
-    small = "" if words.NOTHING in (low, high) or low == high == text else f"{low} to {high}"
+    small = "" if words.NOTHING in (low, high) or low == high == text else t("{low} to {high}", low=low, high=high)
     return {"text": text, "small": small, "sort": row[name]}
 
 
@@ -140,7 +192,11 @@ def _both(row: Mapping[str, Any], name: str, as_text: Any) -> dict[str, Any]:
     """Measured, and what was predicted instead."""
     sides = [float(row[f"{side}_{name}"]) for side in ("measured", "predicted")]
     texts = [words.NOTHING if math.isnan(side) else as_text(side) for side in sides]
-    return {"text": texts[0], "small": f"predicted {texts[1]}", "sort": "" if math.isnan(sides[0]) else sides[0]}
+    return {
+        "text": texts[0],
+        "small": t("predicted {value}", value=texts[1]),
+        "sort": "" if math.isnan(sides[0]) else sides[0],
+    }
 
 
 def _panels(rows: pd.DataFrame, summary: pd.DataFrame, looks: Mapping[str, Look]) -> list[dict[str, Any]]:
@@ -155,7 +211,7 @@ def _panels(rows: pd.DataFrame, summary: pd.DataFrame, looks: Mapping[str, Look]
             beside = beside[beside["seeds"] > 0]
             for value in figures.VALUES:
                 svg = figures.scaling(f"p{number}-{i}-{value}", "workers", value, network, looks, where, beside)
-                drawn.append((f"{_what(value)} against workers, {_wire(network)}", svg))
+                drawn.append((t(AGAINST_WORKERS[value], wire=_wire(network)), svg))
         finite = own[np.isfinite(own["bandwidth_Gbit_per_s"])]
         several = finite.groupby("workers")["bandwidth_Gbit_per_s"].nunique()
         for workers in several[several > 1].index[-1:]:
@@ -165,25 +221,23 @@ def _panels(rows: pd.DataFrame, summary: pd.DataFrame, looks: Mapping[str, Look]
                 svg = figures.scaling(
                     f"p{number}-b-{value}", "bandwidth_Gbit_per_s", value, at, looks, f"{workload}, {count}"
                 )
-                drawn.append((f"{_what(value)} against bandwidth, {count}", svg))
+                drawn.append((t(AGAINST_BANDWIDTH[value], workers=count), svg))
         shown = [{"title": title, "svg": svg} for title, svg in drawn if svg]
         if shown:
-            panels.append({"title": f"{workload}, study {study}", "figures": shown})
+            title = t("{workload}, study {study}", workload=workload, study=study)
+            panels.append({"title": title, "figures": shown})
     return panels
-
-
-def _what(value: str) -> str:
-    return {"samples_per_s": "Throughput", "time_to_target_s": "Time to target"}[value]
 
 
 def _wire(rows: pd.DataFrame) -> str:
     """The wire between nodes, in words."""
     gbit, latency_s = (_one(rows[name]) for name in ("bandwidth_Gbit_per_s", "latency_s"))
     if math.isnan(gbit) or math.isnan(latency_s):
-        return "several networks"
+        return t("several networks")
+    latency = f"{1e6 * latency_s:.3g}"
     if math.isinf(gbit):
-        return f"no limit of bandwidth and {1e6 * latency_s:.3g}\u00a0us"
-    return f"{gbit:.3g}\u00a0Gbit/s and {1e6 * latency_s:.3g}\u00a0us"
+        return t("no limit of bandwidth and {latency} us", latency=latency)
+    return t("{gbit} Gbit/s and {latency} us", gbit=f"{gbit:.3g}", latency=latency)
 
 
 def _one(values: Sequence[float] | pd.Series) -> float:

@@ -103,9 +103,9 @@ def _clocks(runs: pd.DataFrame) -> str:
     if measured.empty or measured["clock_error_s"].isna().all():
         return ""
     return t(
-        "offsets of at most {offset} removed; at most {error} may be left",
-        offset=words.seconds(float(measured["clock_offset_s"].max())),
-        error=words.seconds(float(measured["clock_error_s"].max())),
+        "offsets of at most {offset} us removed; an error of at most {error} us may be left",
+        offset=words.number(1e6 * float(measured["clock_offset_s"].max())),
+        error=words.number(1e6 * float(measured["clock_error_s"].max())),
     )
 
 
