@@ -9,6 +9,7 @@ from importlib import import_module
 COMMANDS = {
     "run": ("bench.cli", "main_run", "run a study: every algorithm on the same model, data and seeds"),
     "report": ("reports.cli", "main", "results folders -> one self-contained HTML comparison"),
+    "compare": ("reports.compare.cli", "main", "what changed between two results folders; exit code for CI"),
     "calibrate": ("bench.calibrate.cli", "main", "measure this cluster for the simulator"),
     "predict": ("bench.predict_cli", "main", "a study in the simulator, on a calibrated network, at any size"),
     "advise": ("reports.advise.cli", "main", "which algorithm is best on a calibrated cluster, and how sure that is"),

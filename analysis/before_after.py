@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,9 @@ from analysis.statistics import Mean, chance_of_separation, mean_over_runs
 PAIRS = 3
 """Pairs from which their interval decides: with two, equal things differ the same way half of the time."""
 
+TINY = 1e-4
+"""Relative change that is none: sums in another order, or on another processor, differ by as much."""
+
 Direction = Literal["", "lower", "higher"]
 
 
@@ -25,18 +29,16 @@ class Side:
     """A number of the runs of one cell, before or after.
 
     Attributes:
-        row: the cell's row of `analysis.summary.summary`.
+        row: gives the cell's row of `analysis.summary.summary`; asked only if it is needed, as it takes a while.
         values: seed -> value; infinite if the run never reached the target.
         bounds: seed -> times before which and by which the target was reached [s].
-        mean: over the finite values.
         repeated: a seed has several runs.
     """
 
-    row: Mapping[str, Any]
+    row: Callable[[], Mapping[str, Any]]
     values: dict[Hashable, float]
     bounds: dict[Hashable, tuple[float, float]]
-    mean: Mean
-    repeated: bool
+    repeated: bool = False
 
     @property
     def n(self) -> int:
@@ -50,15 +52,23 @@ class Side:
 
     @property
     def middle(self) -> float:
-        """Mean; infinite if a run never reached the target."""
-        return math.inf if self.missed else self.mean.mean
+        """Mean; infinite if a run never reached the target, NaN of no run."""
+        numbers = list(self.values.values())
+        if len(set(numbers)) < 2:  # the mean of equal numbers is that number, not one rounding away from it
+            return numbers[0] if numbers else math.nan
+        return float(np.mean(numbers))
+
+    @cached_property
+    def mean(self) -> Mean:
+        """Mean of the runs that have a finite value, with its interval."""
+        return mean_over_runs([v for v in self.values.values() if math.isfinite(v)])
 
 
-def side(row: Mapping[str, Any], runs: pd.DataFrame, name: str) -> Side:
+def side(row: Callable[[], Mapping[str, Any]], runs: pd.DataFrame, name: str) -> Side:
     """A number of the runs of one cell.
 
     Args:
-        row: the cell's row of `analysis.summary.summary`.
+        row: gives the cell's row of `analysis.summary.summary`.
         runs: the cell's rows of `analysis.summary.per_run`.
         name: a column of `runs`. Only completed runs have it; if it is about the target, diverged ones never got there.
 
@@ -68,7 +78,7 @@ def side(row: Mapping[str, Any], runs: pd.DataFrame, name: str) -> Side:
         >>> runs = pd.DataFrame({"seed": [0, 1], "status": ["completed", "diverged"], "target_loss": 1.0,
         ...     "time_to_target_s": [3.0, math.nan], "target_earliest_s": [2.0, math.inf],
         ...     "target_latest_s": [3.0, math.inf]})
-        >>> side({}, runs, "time_to_target_s").values
+        >>> side(dict, runs, "time_to_target_s").values
         {0: 3.0, 1: inf}
     """
     target = "_to_target" in name
@@ -77,6 +87,8 @@ def side(row: Mapping[str, Any], runs: pd.DataFrame, name: str) -> Side:
     if target:
         never = runs["time_to_target_s"].isna() | (runs["status"] == "diverged")
         values = values.mask(never, math.inf).where(runs["target_loss"].notna())
+    if name == "energy_J_to_target":
+        values = values.where(runs["energy_J"].notna())
     runs, values = runs[values.notna()], values[values.notna()]
     seeds, numbers = runs["seed"].tolist(), values.to_numpy(dtype=np.float64)
     bounds = zip(runs["target_earliest_s"].tolist(), runs["target_latest_s"].tolist(), strict=True)
@@ -84,7 +96,6 @@ def side(row: Mapping[str, Any], runs: pd.DataFrame, name: str) -> Side:
         row=row,
         values=dict(zip(seeds, numbers.tolist(), strict=True)),
         bounds=dict(zip(seeds, bounds, strict=True)),
-        mean=mean_over_runs([float(v) for v in numbers if math.isfinite(v)]),
         repeated=len(set(seeds)) < len(seeds),
     )
 
@@ -107,18 +118,18 @@ class Step:
         difference: after - before.
         interval: how both intervals were made.
         direction: which way the number is shown to have gone; "" if that is not shown.
-        equal: compared in pairs, and all pairs are equal.
         chance: that equal things differ like this by luck; NaN if not shown or not known.
         reason: one sentence in plain words.
+        equal: compared in pairs, and all pairs are equal but for rounding (`TINY`).
     """
 
     ratio: Bounds
     difference: Bounds
     interval: str
     direction: Direction
-    equal: bool
     chance: float
     reason: str
+    equal: bool = False
 
 
 def step(name: str, old: Side, new: Side, *, by_ratio: bool) -> Step:
@@ -132,28 +143,31 @@ def step(name: str, old: Side, new: Side, *, by_ratio: bool) -> Step:
     Example:
         >>> def of(*values):
         ...     known = dict(enumerate(values))
-        ...     return Side({}, known, dict.fromkeys(known, (0.0, 0.0)), mean_over_runs(values), False)
+        ...     return Side(dict, known, dict.fromkeys(known, (0.0, 0.0)))
         >>> found = step("samples_per_s", of(100.0, 130.0, 90.0), of(110.0, 143.0, 99.0), by_ratio=True)
         >>> found.direction, round(found.ratio.low, 9), found.reason
         ('higher', 1.1, '0 of 3 pairs lower, 3 higher')
     """
     for which, n in (("OLD", old.n), ("NEW", new.n)):
         if not n:
-            return Step(Bounds(), Bounds(), "none", "", False, math.nan, f"{which} has no run with this number")
+            return Step(Bounds(), Bounds(), "none", "", math.nan, f"{which} has no run with this number")
     if old.values.keys() != new.values.keys() or old.n < 2 or old.repeated or new.repeated:
         ratio, difference, interval = _of_means(old, new)
         return Step(ratio, difference, interval, *_by_the_reports_rule(name, old, new))
-    close = _too_close(old, new) if name == "time_to_target_s" else []
+    same = [seed for seed, value in old.values.items() if math.isclose(value, new.values[seed], rel_tol=TINY)]
+    close = same + (_too_close(old, new) if name == "time_to_target_s" else [])
     differences = _pairs(old, new, close, ratio=False)
     ratios = _pairs(old, new, close, ratio=True) if min(*old.values.values(), *new.values.values()) > 0 else None
     interval = f"{old.n} pairs of runs with one seed, {100 * differences.measured.confidence:.0f} %"
     decides = ratios if by_ratio and ratios else differences
     said = _by_pairs(decides.resolved) if old.n >= PAIRS else _by_the_reports_rule(name, old, new)
-    return Step(ratios.bounds if ratios else Bounds(), differences.bounds, interval, *said)
+    if len(same) == old.n:
+        said = "", math.nan, "equal but for rounding"
+    return Step(ratios.bounds if ratios else Bounds(), differences.bounds, interval, *said, equal=len(same) == old.n)
 
 
-Said = tuple[Direction, bool, float, str]
-"""Direction, equal, chance and reason of a `Step`."""
+Said = tuple[Direction, float, str]
+"""Direction, chance and reason of a `Step`."""
 
 
 # -- runs in pairs of one seed -----------------------------------------------------------------------------------------
@@ -173,17 +187,17 @@ class _Pairs:
         return Bounds(m.estimate, min(m.low, r.low), max(m.high, r.high))
 
 
-def _pairs(old: Side, new: Side, close: Sequence[int], *, ratio: bool) -> _Pairs:
+def _pairs(old: Side, new: Side, close: Collection[Any], *, ratio: bool) -> _Pairs:
     measured = paired(new.values, old.values, ratio=ratio)
     return _Pairs(measured, paired(new.values, old.values, ratio=ratio, unresolved=close) if close else measured)
 
 
-def _too_close(old: Side, new: Side) -> list[int]:
+def _too_close(old: Side, new: Side) -> list[Hashable]:
     """Seeds with which the target may have been reached first either before or after."""
     found = []
     for seed, (earliest, latest) in old.bounds.items():
         if not (latest <= new.bounds[seed][0] or new.bounds[seed][1] <= earliest):
-            found.append(int(str(seed)))
+            found.append(seed)
     return found
 
 
@@ -194,7 +208,7 @@ def _by_pairs(found: Paired) -> Said:
     reason = f"{found.lower} of {found.n} pairs lower, {higher} higher"
     if found.equal:
         reason += f", {found.equal} equal or too close to tell"
-    return direction, found.equal == found.n, found.p if direction else math.nan, reason
+    return direction, found.p if direction else math.nan, reason
 
 
 # -- means of runs with different seeds --------------------------------------------------------------------------------
@@ -220,15 +234,14 @@ def _by_the_reports_rule(name: str, old: Side, new: Side) -> Said:
     """Whether all runs of one side lie beyond all of the other; from six runs, whether the intervals are apart."""
     counts = f"n={old.n} before, n={new.n} after"
     if min(old.n, new.n) < 2:
-        return "", False, math.nan, f"one run is no evidence: {counts}"
-    equal = old.values == new.values
+        return "", math.nan, f"one run is no evidence: {counts}"
     if name in ("time_to_target_s", "final_heldout_loss"):
         rule = faster if name == "time_to_target_s" else lower_loss
-        before, after = {**old.row, "label": "OLD"}, {**new.row, "label": "NEW"}
+        before, after = {**old.row(), "label": "OLD"}, {**new.row(), "label": "NEW"}
         lower, higher = rule(after, before), rule(before, after)
         if lower.shown:
-            return "lower", False, lower.chance, lower.reason
-        return ("higher" if higher.shown else ""), equal, higher.chance, (higher if higher.shown else lower).reason
+            return "lower", lower.chance, lower.reason
+        return ("higher" if higher.shown else ""), higher.chance, (higher if higher.shown else lower).reason
     a, b = list(new.values.values()), list(old.values.values())
     if min(len(a), len(b)) >= ENOUGH_FOR_BOOTSTRAP and not (old.missed or new.missed):
         below, above = new.mean.high < old.mean.low, new.mean.low > old.mean.high
@@ -237,5 +250,5 @@ def _by_the_reports_rule(name: str, old: Side, new: Side) -> Said:
         below, above = max(a) < min(b), min(a) > max(b)
         chance, what = chance_of_separation(len(a), len(b)), "the ranges"
     if below or above:
-        return ("lower" if below else "higher"), False, chance, f"{what} do not overlap: {counts}"
-    return "", equal, math.nan, f"{what} overlap: {counts}"
+        return ("lower" if below else "higher"), chance, f"{what} do not overlap: {counts}"
+    return "", math.nan, f"{what} overlap: {counts}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from typing import Any, Literal
 
 import pandas as pd
@@ -79,7 +81,7 @@ class Change:
         interval: how the intervals were made.
         shown: the runs show that the number changed.
         word: "better", "worse" (or "higher", "lower" where neither is better), "not shown", "no change" (every pair is
-            equal), or "no value" (one side has none).
+            equal but for rounding), or "no value" (one side has none).
         chance: that equal things differ like this by luck; NaN if not shown or not known.
         reason: one sentence in plain words.
     """
@@ -165,24 +167,29 @@ def changes(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
         >>> found[["number", "ratio", "word", "chance"]].to_numpy().tolist()
         [['samples_per_s', 0.5, 'worse', 0.25]]
     """
-    before, after = _cells(old), _cells(new)
+    before, after = ({tuple(k): runs for k, runs in t.groupby(list(KEYS), observed=True)} for t in (old, new))
     rows = []
     for key in sorted(before.keys() & after.keys()):
+        row_before, row_after = _row_of(before[key]), _row_of(after[key])
+        metric = str(after[key]["metric"].iloc[0])
         for name in NUMBERS:
-            a, b = side(*before[key], name), side(*after[key], name)
+            a, b = side(row_before, before[key], name), side(row_after, after[key], name)
             if a.n or b.n:
-                rows.append({**dict(zip(KEYS, key, strict=True)), **asdict(_change(name, a, b))})
+                rows.append({**dict(zip(KEYS, key, strict=True)), **asdict(_change(name, a, b, metric))})
     return pd.DataFrame(rows, columns=[*KEYS, *(f.name for f in fields(Change))])
 
 
-def _cells(table: pd.DataFrame) -> dict[tuple[Any, ...], tuple[dict[str, Any], pd.DataFrame]]:
-    """Cell -> its row of the summary, and its runs."""
-    runs = {tuple(key): group for key, group in table.groupby(list(KEYS), sort=True, observed=True)}
-    rows = ({str(name): value for name, value in row.items()} for row in summarise(table).to_dict("records"))
-    return {key: (row, runs[key]) for row in rows if (key := tuple(row[k] for k in KEYS)) in runs}
+def _row_of(runs: pd.DataFrame) -> Callable[[], dict[str, Any]]:
+    """Gives the row of the summary of one cell's runs, made once."""
+
+    @cache
+    def row() -> dict[str, Any]:
+        return {str(name): value for name, value in summarise(runs).iloc[0].items()}
+
+    return row
 
 
-def _change(name: str, old: Side, new: Side) -> Change:
+def _change(name: str, old: Side, new: Side, metric: str) -> Change:
     by_ratio = name not in BY_DIFFERENCE
     found = step(name, old, new, by_ratio=by_ratio)
     return Change(
@@ -203,20 +210,20 @@ def _change(name: str, old: Side, new: Side) -> Change:
         difference_high=found.difference.high,
         interval=found.interval,
         shown=found.direction != "",
-        word=_word(name, found, old, new),
+        word=_word(name, found, old, new, metric),
         chance=found.chance,
         reason=found.reason,
     )
 
 
-def _word(name: str, found: Step, old: Side, new: Side) -> Word:
+def _word(name: str, found: Step, old: Side, new: Side, metric: str) -> Word:
     if not old.n or not new.n:
         return "no value"
     if not found.direction:
-        return "no change" if found.equal and old.values == new.values else "not shown"
+        return "no change" if found.equal else "not shown"
     good = "lower" if name in LOWER_IS_BETTER else "higher" if name in HIGHER_IS_BETTER else ""
     if name == "heldout_metric":
-        good = METRIC_IS_BETTER.get(str(new.row.get("metric")), "")
+        good = METRIC_IS_BETTER.get(metric, "")
     if not good:
         return found.direction
     return "better" if found.direction == good else "worse"

@@ -31,6 +31,10 @@ OF_A_SEED = {"initial_hash": "initial parameters", "first_batch_hash": "first mi
 OF_A_RUN = ("command", "ranks", "energy", "paths", "pids", "threads")
 """Parts of the provenance that differ from run to run, or are recorded elsewhere."""
 
+OF_A_LAUNCH = ("environment.OMPI_MCA_initial_wdir",)
+"""Where somebody stood when the study was started changes nothing."""
+
+NOT_STATED = "not stated"
 Key = tuple[Any, ...]
 
 
@@ -96,6 +100,8 @@ def settings(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key in sorted(before.keys() & after.keys()):
         for name, a, b in _different(_settings_of(before[key]), _settings_of(after[key])):
+            if name in SETTINGS and NOT_STATED in (a, b):
+                continue  # tables written before there was the column: nothing is known to differ
             rows.append({**dict(zip(KEYS, key, strict=True)), "setting": name, "old": a, "new": b})
         for column, title in OF_A_SEED.items():
             if seeds := _other_hashes(before[key], after[key], column):
@@ -170,7 +176,7 @@ def _environment_of(runs: pd.DataFrame) -> Facts:
             if isinstance(rank, Mapping) and "host" in rank:
                 facts.setdefault("hosts", set()).add(str(rank["host"]))
     facts["device"] = set(runs["device"]) - {""}
-    return facts
+    return {name: values for name, values in facts.items() if name not in OF_A_LAUNCH}
 
 
 def _collect(facts: Facts, given: Mapping[str, Any], prefix: str = "") -> None:
@@ -205,7 +211,7 @@ def _different(old: Facts, new: Facts) -> Iterator[tuple[str, str, str]]:
     for name in sorted(old.keys() | new.keys()):
         a, b = old.get(name, set()), new.get(name, set())
         if a != b:
-            yield name, " or ".join(sorted(a)) or "not stated", " or ".join(sorted(b)) or "not stated"
+            yield name, " or ".join(sorted(a)) or NOT_STATED, " or ".join(sorted(b)) or NOT_STATED
 
 
 def _other_hashes(old: pd.DataFrame, new: pd.DataFrame, column: str) -> list[int]:
