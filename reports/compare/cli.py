@@ -50,12 +50,12 @@ def main(argv: list[str]) -> int:
     from reports.compare.found import as_json, compare
     from reports.compare.words import text
 
-    conditions = [parse(condition) for condition in a.fail_if]
     try:
+        conditions = [parse(condition) for condition in a.fail_if]
         old, new = folders.read(a.old), folders.read(a.new)
+        found = compare(old, new, (a.old, a.new), conditions, point=a.point)
     except (ValueError, OSError) as error:
         raise StudyError(str(error)) from error
-    found = compare(old, new, (a.old, a.new), conditions, point=a.point)
     if a.json != "-":
         print(text(found, everything=a.all))
     if a.json is not None:

@@ -9,6 +9,7 @@ completed than before, or a cell is gone.
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
 import re
@@ -20,7 +21,6 @@ import pandas as pd
 
 from analysis.changes import NUMBERS
 from analysis.summary import KEYS
-from bench.settings import StudyError, nearest
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
@@ -64,21 +64,23 @@ def parse(text: str) -> Condition:
     """A condition from its text.
 
     Raises:
-        StudyError: it is none.
+        ValueError: it is none.
     """
     found = GRAMMAR.fullmatch(text)
     if found is None:
-        raise StudyError(f"--fail-if: not a condition: {text!r} (write it like {EXAMPLE})")
+        raise ValueError(f"--fail-if: not a condition: {text!r} (write it like {EXAMPLE})")
     name, sign, value = found["name"], found["sign"], found["value"]
     if name == "status":
         if sign:
-            raise StudyError(f"--fail-if: status stands alone: got {text!r} (write it like {EXAMPLE})")
+            raise ValueError(f"--fail-if: status stands alone: got {text!r} (write it like {EXAMPLE})")
         return Condition("status", "status", "", "", math.nan)
     number = name if name in NUMBERS else name.removesuffix(DIFFERENCE)
     if number not in NUMBERS:
-        raise StudyError(f"--fail-if: no number is called {name!r}{nearest(name, [*NUMBERS, 'status'])}")
+        close = difflib.get_close_matches(name, [*NUMBERS, "status"], n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join([*NUMBERS, 'status'])}"
+        raise ValueError(f"--fail-if: no number is called {name!r} ({hint})")
     if not sign:
-        raise StudyError(f"--fail-if: {text!r} says nothing of the size (write it like {EXAMPLE})")
+        raise ValueError(f"--fail-if: {text!r} says nothing of the size (write it like {EXAMPLE})")
     try:
         limit = float(value)
     except ValueError:
@@ -86,7 +88,7 @@ def parse(text: str) -> Condition:
     measure = "ratio" if number == name else "difference"
     if not math.isfinite(limit) or (measure == "ratio" and limit <= 0):
         allowed = "a number > 0, as it stands for new/old" if measure == "ratio" else "a finite number"
-        raise StudyError(f"--fail-if: {value!r} in {text!r} must be {allowed} (write it like {EXAMPLE})")
+        raise ValueError(f"--fail-if: {value!r} in {text!r} must be {allowed} (write it like {EXAMPLE})")
     return Condition(f"{name} {sign} {limit:g}", number, measure, sign, limit)
 
 

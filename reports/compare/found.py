@@ -14,7 +14,6 @@ from analysis.changes import changes, numbers_per_run
 from analysis.circumstances import environment, settings, statuses
 from analysis.summary import KEYS
 from bench.records import Results
-from bench.settings import StudyError
 from reports.compare.conditions import Condition, Judged, judge
 
 
@@ -60,12 +59,12 @@ def compare(
         point: judge the conditions by the estimates alone.
 
     Raises:
-        StudyError: they have no cell in common.
+        ValueError: they have no cell in common.
     """
     ended = statuses(old.runs, new.runs)
     if not ((ended["n_old"] > 0) & (ended["n_new"] > 0)).any():
         one, other = (_first_cell(results.runs) for results in (old, new))
-        raise StudyError(
+        raise ValueError(
             f"{names[0]} and {names[1]} have no cell in common, such as {one} in OLD and {other} in NEW "
             "(compared are runs of the same study, workload, workers, transport and label)"
         )
