@@ -141,8 +141,8 @@ def _other_speeds(verdict: Verdict, rows: Rows) -> Change | None:
         )
         if least > took
         else t(
-            "A faster network could: {baseline} stood still for {share} of its time; without any waiting it would take "
-            "about {least}, and {best} took {took}.",
+            "A faster network could make {baseline} win: it stood still for {share} of its time; without any waiting "
+            "it would take about {least}, less than the {took} of {best} here.",
             **said,
         )
     )
@@ -189,10 +189,12 @@ def _other_networks(runs: pd.DataFrame, grid: pd.DataFrame) -> list[Change]:
     if not leaders:
         return [_how_to_know(runs)]
     low, high = (number(float(own["bandwidth_Gbit_per_s"].agg(end))) for end in ("min", "max"))
-    sentence = t(
-        "Simulated on networks from {low} to {high} Gbit/s: {leaders} is first on all of them.",
-        low=low, high=high, leaders=listed(leaders),
-    )  # fmt: skip
+    said = {"low": low, "high": high, "leaders": listed(leaders)}
+    sentence = (
+        t("Simulated on networks from {low} to {high} Gbit/s: {leaders} is first on all of them.", **said)
+        if len(leaders) == 1
+        else t("Simulated on networks from {low} to {high} Gbit/s: {leaders} are first, each on some of them.", **said)
+    )
     return [Change(sentence, True)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ REASONS = (
 
 def reason(claim_reason: str) -> str:
     """The reason of a claim, without the numbers of runs, in the reader's language."""
-    return retold(claim_reason.rsplit(": n=", 1)[0], REASONS)
+    return retold(re.split(r": n=\d+ runs of ", claim_reason, maxsplit=1)[0], REASONS)
 
 
 def headline(verdict: Verdict, rows: Mapping[str, Mapping[str, Any]]) -> str:

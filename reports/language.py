@@ -41,15 +41,18 @@ def current() -> str:
 def catalogue(code: str) -> Mapping[str, str]:
     """English sentence -> translation, of all parts of the report together.
 
-    Raises:
-        ValueError: two files translate the same sentence in different ways.
+    What `common.toml` says goes before what the files of single parts say.
     """
     found: dict[str, str] = {}
-    for path in sorted((FOLDER / code).glob("*.toml")):
+    for path in files(code):
         for english, translated in tomllib.loads(path.read_text(encoding="utf-8")).items():
-            if found.setdefault(english, translated) != translated:
-                raise ValueError(f"{path}: another file translates it in another way: {english!r}")
+            found.setdefault(english, translated)
     return found
+
+
+def files(code: str) -> list[Path]:
+    """The catalogue's files: `common.toml` first."""
+    return sorted((FOLDER / code).glob("*.toml"), key=lambda path: (path.stem != "common", path.stem))
 
 
 def t(english: str, **values: object) -> str:
@@ -68,12 +71,13 @@ def noted(english: str) -> str:
     return english
 
 
-def retold(sentence: str, templates: Sequence[str]) -> str:
+def retold(sentence: str, templates: Sequence[str], parts: Sequence[str] = ()) -> str:
     """A sentence that was made elsewhere from one of these templates, in the current language.
 
     Args:
         sentence: English, such as a reason that `analysis` gives.
         templates: each with the placeholders that tell how it is made; the first that fits is taken.
+        parts: templates of what fills the placeholders.
 
     Example:
         >>> retold("range of n=2", ["n={n}, no interval", "range of n={n}"])
@@ -82,7 +86,9 @@ def retold(sentence: str, templates: Sequence[str]) -> str:
     for template in templates:
         found = re.fullmatch(_pattern(template), sentence, flags=re.S)
         if found:
-            return t(template, **found.groupdict())
+            return t(
+                template, **{name: retold(part, parts) if parts else part for name, part in found.groupdict().items()}
+            )
     return sentence
 
 

@@ -25,6 +25,7 @@ REASONS = (
     noted("another batch size"),
     noted("each rank was {was}, and is predicted {predicted}"),
 )
+LIMITS = (noted("not limited"), noted("limited to {rate} Gbit/s"))
 """Why `analysis.predictions` does not compare a pair."""
 AGAINST_WORKERS = {
     "samples_per_s": noted("Throughput against workers, {wire}"),
@@ -153,9 +154,14 @@ def _excluded(paired: pd.DataFrame) -> list[str]:
     """Why predictions of measured cells are not compared, each reason once."""
     reasons = paired[~paired["comparable"].astype(bool)]["reason"].value_counts()
     return [
-        t("{reason} ({pairs})", reason=retold(str(reason), REASONS), pairs=words.plural(int(count), "pair"))
+        t("{reason} ({pairs})", reason=_reason(str(reason)), pairs=words.plural(int(count), "pair"))
         for reason, count in sorted(reasons.items())
     ]
+
+
+def _reason(text: str) -> str:
+    """Why a pair is not compared, in the reader's language."""
+    return retold(text, REASONS, LIMITS)
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
