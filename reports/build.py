@@ -92,6 +92,7 @@ def _build(
     files: Mapping[str, Sequence[tuple[str, str]]],
     beside: str,
 ) -> Page:
+    results = _light(results)
     runs = results.runs
     everything = _material(results, sources, beside)
     histogram = staleness_histogram(results.events)
@@ -192,13 +193,25 @@ def _tables(settings: Sequence[Mapping[str, Any]], overall: Sequence[Section]) -
 # -- material and settings ---------------------------------------------------------------------------------------------
 
 
+def _light(results: Results) -> Results:
+    """The same tables without `attrs`: pandas copies those deep at every selection, a seventh of a report's time."""
+    tables: dict[str, Any] = {name: _bare(getattr(results, name)) for name in TABLES}
+    return replace(results, **tables)
+
+
+def _bare(frame: pd.DataFrame) -> pd.DataFrame:
+    bare = frame.copy(deep=False)
+    bare.attrs = {}
+    return bare
+
+
 def _material(results: Results, sources: Sequence[str], beside: str) -> Material:
     """The tables that all parts are made from."""
     split = time_split(results.events, results.runs)
-    table = per_run(results, split=split)
+    table = _bare(per_run(results, split=split))
     look_of = looks(zip(results.runs["label"], results.runs["algorithm"], strict=True))
     split = split.merge(table[["run_id", "label"]], on="run_id")
-    return Material(results, table, summarise(table), split, look_of, sources, environment(look_of, beside))
+    return Material(results, table, _bare(summarise(table)), _bare(split), look_of, sources, environment(look_of, beside))
 
 
 def _of_setting(everything: Material, name: str, study: str, workload: str, workers: int) -> Material:

@@ -48,7 +48,6 @@ def comparison(
     rows = rows.assign(tuning=tuning["tuning"], tuned_alike=tuning["alike"])
     frame = in_reading_order(rows, transports)
     frame.insert(0, "checks", [_checks(dict(row), runs) for _, row in frame.iterrows()])
-    frame.attrs["units"] = rows.attrs.get("units", {})
 
     def mark(row: Mapping[str, Any]) -> Mark:
         simulated = [("sim", t("simulated"))] if row["simulated"] else []

@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.summary import METRICS
 from bench.records import TABLES, write_atomic
 from reports.shown import ShownTable
 
@@ -24,7 +25,11 @@ SCHEMA = 1
 
 SUMMARY = "summary.json"
 
-_RECORDED = {column.name: column.unit for column in TABLES["runs"].columns}
+_UNITS = {
+    **{column.name: column.unit for column in TABLES["runs"].columns},
+    **{f"{name}{end}": unit for name, (unit, _) in METRICS.items() for end in ("", "_low", "_high")},
+}
+"""Of columns that have the same name in every table."""
 
 
 def folder_of(page: Path) -> Path:
@@ -100,10 +105,9 @@ def parquet(table: ShownTable) -> bytes:
 
 def columns(table: ShownTable) -> dict[str, tuple[str, str]]:
     """Column of the files -> (unit, meaning)."""
-    units = {**_RECORDED, **table.frame.attrs.get("units", {})}
     found: dict[str, tuple[str, str]] = {}
     for shown in table.columns:
-        unit = units.get(shown.name, shown.unit)
+        unit = _UNITS.get(shown.name, shown.unit)
         meaning = shown.meaning or shown.heading
         found.setdefault(shown.name, (unit, meaning))
         for name, what in ((shown.low, "low"), (shown.high, "high")):
@@ -112,18 +116,20 @@ def columns(table: ShownTable) -> dict[str, tuple[str, str]]:
         if shown.how:
             found.setdefault(shown.how, ("", f"{meaning} (how the interval was made)"))
         if shown.share:
-            found.setdefault(shown.share, (units.get(shown.share, ""), f"{meaning} (share)"))
-    return {name: found.get(name, (units.get(name, ""), "")) for name in map(str, table.file.columns)}
+            found.setdefault(shown.share, (_UNITS.get(shown.share, ""), f"{meaning} (share)"))
+    return {name: found.get(name, (_UNITS.get(name, ""), "")) for name in map(str, table.file.columns)}
 
 
 def _listed(summary: Path) -> list[str]:
     """The files that a `summary.json` says it is one of; none of another folder, and none if it cannot be read."""
     try:
-        names = json.loads(summary.read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        said = json.loads(summary.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return []
-    plain = [name for name in names if isinstance(name, str) and name == Path(name).name] if names else []
-    return [name for name in plain if name.endswith((".csv", ".parquet")) or name == SUMMARY]
+    listed = said.get("files") if isinstance(said, dict) else None
+    names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    ours = [name for name in names if name == SUMMARY or name.endswith((".csv", ".parquet"))]
+    return [name for name in ours if name == Path(name).name]
 
 
 def _plain(value: Any) -> Any:
