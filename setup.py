@@ -59,6 +59,7 @@ setup(
             "hypothesis",
             "mypy",
             "pandas-stubs",
+            "playwright",  # drives the installed Chromium in tests of the report; it downloads no browser
             "pytest",
             "pytest-benchmark",
             "pytest-timeout",
