@@ -170,7 +170,7 @@ NUMBERS = 10
 
 def heat(
     name: str, title: str, table: pd.DataFrame, top: float, xlabel: str, ylabel: str, text: str,
-    best: Sequence[tuple[int, int]] = (),
+    best: Sequence[tuple[int, int]] = (), shown: pd.DataFrame | None = None,
 ) -> str:  # fmt: skip
     """A table as a heat map: dark is low, bright is high, with the number in each cell where there is room.
 
@@ -182,8 +182,10 @@ def heat(
         top: value of the brightest colour, the same for all figures that are compared.
         text: what it shows, in numbers.
         best: (row, column) of cells with a frame.
+        shown: the numbers to write, if they are not those of `table`.
     """
     cells = table.to_numpy(dtype=np.float64)
+    said = (table if shown is None else shown).to_numpy(dtype=np.float64)
     rows, columns = cells.shape
     palette = color_palette("cividis", as_cmap=True)
     width = 3.3
@@ -204,8 +206,8 @@ def heat(
                 if columns <= NUMBERS:
                     light = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.45 or not math.isfinite(value)
                     axes.text(
-                        j + 0.5, i + 0.5, number(value, 2), ha="center", va="center", fontsize=SIZE - 1,
-                        color="#101014" if light else "#ffffff",
+                        j + 0.5, i + 0.5, number(said[i, j], 2 if shown is None else 3), ha="center", va="center",
+                        color="#101014" if light else "#ffffff", fontsize=SIZE - 1,
                     )  # fmt: skip
         for i, j in best:
             axes.plot([j, j + 1, j + 1, j, j], [i, i, i + 1, i + 1, i], color=INK, linewidth=2, clip_on=False)

@@ -26,6 +26,8 @@ from reports.shown import Shown, ShownTable
 CALL = ["of", "samples", "probe_set", "settings"]
 """Rows that agree in these were measured in the same way."""
 
+DRAWN = 12  # most algorithms with a figure of their own
+
 RUN = ["run_id", "label", "transport", "seed"]
 
 MOST_ROWS = 60  # of a table that only says in numbers what a figure shows
@@ -142,6 +144,24 @@ def over_seeds(rows: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> 
     return pd.DataFrame(found, columns=[*by, *names, "interval", "n"])
 
 
+def drawn(material: Material, transport: str, labels: Sequence[str]) -> tuple[list[str], str]:
+    """The algorithms that get a figure of their own, and a sentence if they are not all; "" if they are.
+
+    Of many those with the lowest held-out loss at the end.
+    """
+    if len(labels) <= DRAWN:
+        return list(labels), ""
+    own = material.summary[material.summary["transport"] == transport]
+    loss = dict(zip(own["label"], own["final_heldout_loss"], strict=True))
+    ranked = sorted(labels, key=lambda label: (not loss.get(label, np.nan) < np.inf, loss.get(label, 0.0), label))
+    said = t(
+        "Drawn are the {n} of {total} algorithms with the lowest held-out loss at the end; the table has all.",
+        n=DRAWN,
+        total=len(labels),
+    )
+    return sorted(ranked[:DRAWN]), said
+
+
 def averaged(name: str, heading: str, unit: str = "", meaning: str = "", **more: Any) -> Shown:
     """A column of `over_seeds`, with its interval."""
     return Shown(name, heading, unit, meaning, low=f"{name}_low", high=f"{name}_high", how="interval", **more)
@@ -173,7 +193,7 @@ def other_calls(rows: pd.DataFrame, shown: pd.DataFrame) -> str:
     )
 
 
-def section(
+def of_panels(
     material: Material, name: str, title: str, meaning: str, panels: Sequence[Panel], problems: Sequence[str]
 ) -> Section | None:
     """A section of the page, a panel for each transport; None if there is nothing to show or say.

@@ -16,11 +16,12 @@ from reports.probed import (
     at_last,
     averaged,
     by_transport,
+    drawn,
+    of_panels,
     one_call,
     other_calls,
     over_seeds,
     probed,
-    section,
     where,
 )
 from reports.sections.base import Material, Section
@@ -30,11 +31,11 @@ NEGLIGIBLE = 1e-3
 """[nat] A barrier below it cannot be told from rounding and the choice of points."""
 
 
-def barriers(material: Material) -> Section | None:
+def section(material: Material) -> Section | None:
     """Whether the workers' models lie in one valley, so that their mean is as good as they are."""
     found = probed(material, WORKERS)
     panels = [_panel(material, transport, rows) for transport, rows in by_transport(found.rows)]
-    return section(
+    return of_panels(
         material,
         "barriers",
         t("Barriers between the workers"),
@@ -58,10 +59,10 @@ def _panel(material: Material, transport: str, every: pd.DataFrame) -> Panel:
         ["label", "first", "second"]
     )
     top = float(cells["barrier"].max()) if len(cells) else 0.0
-    drawn = []
-    for i, (label, group) in enumerate(cells.groupby("label")):
-        if float(group["barrier"].max()) < NEGLIGIBLE:
-            continue  # the sentence says so
+    high = cells.groupby("label")["barrier"].max()
+    labels, fewer = drawn(material, transport, sorted(high[high >= NEGLIGIBLE].index))  # of others a sentence says it
+    made = []
+    for i, (label, group) in enumerate(cells[cells["label"].isin(labels)].groupby("label")):
         matrix = symmetric(group)
         highest = group.sort_values("barrier").iloc[-1]
         mean, most = (words.number(float(v)) for v in (group["barrier"].mean(), highest["barrier"]))
@@ -71,10 +72,10 @@ def _panel(material: Material, transport: str, every: pd.DataFrame) -> Panel:
         )
         title = f"Barriers between the workers of {label}"
         name = material.id(f"barriers-{transport}-{i}")
-        drawn.append((str(label), figures.heat(name, title, matrix, top, "worker", "worker", text)))
-    sentences = [where(rows), *_sentences(shown), other_calls(every, rows)]
+        made.append((str(label), figures.heat(name, title, matrix, top, "worker", "worker", text)))
+    sentences = [where(rows), *_sentences(shown), fewer, other_calls(every, rows)]
     groups = [
-        Group(t("Barrier between each two workers in nat, mean over the seeds. Bright is high."), drawn, small=True)
+        Group(t("Barrier between each two workers in nat, mean over the seeds. Bright is high."), made, small=True)
     ]
     tables = [_main(material, transport, shown)]
     if 0 < len(cells) <= MOST_ROWS:

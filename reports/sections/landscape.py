@@ -21,12 +21,13 @@ from reports.probed import (
     at_last,
     averaged,
     by_transport,
+    drawn,
     of_call,
+    of_panels,
     one_call,
     other_calls,
     over_seeds,
     probed,
-    section,
     where,
 )
 from reports.sections.base import Material, Section
@@ -35,7 +36,7 @@ from reports.shown import Shown, ShownTable
 SHARPNESS = ("loss", "sharpness", "adaptive_sharpness", "expected_sharpness", "landscape_index")
 
 
-def landscape(material: Material) -> Section | None:
+def section(material: Material) -> Section | None:
     """How the loss looks around the models, and where the workers are in it."""
     places, numbers = probed(material, LANDSCAPE), probed(material, NUMBERS)
     sharp = numbers.rows[numbers.rows["kind"] == "loss"]
@@ -44,7 +45,7 @@ def landscape(material: Material) -> Section | None:
         _panel(material, on, places.rows[places.rows["transport"] == on], sharp[sharp["transport"] == on])
         for on, _ in transports
     ]
-    return section(
+    return of_panels(
         material,
         "landscape",
         t("The loss around the models"),
@@ -62,6 +63,8 @@ def _panel(material: Material, transport: str, every: pd.DataFrame, numbers: pd.
     rows = at_last(of_call(every, chosen.iloc[0])) if len(every) else every
     sharp = at_last(of_call(numbers, chosen.iloc[0])) if len(numbers) else numbers
     first = _one_seed(rows)
+    labels, fewer = drawn(material, transport, sorted(first["label"].unique()))
+    few = first[first["label"].isin(labels)]
     groups = [
         Group(
             t(
@@ -69,7 +72,7 @@ def _panel(material: Material, transport: str, every: pd.DataFrame, numbers: pd.
                 "the two such axes around their mean, at its own scale. Dots: workers; hollow: the evaluated model. "
                 "Lines: loss in nat above the plane's lowest."
             ),
-            list(_positions(material, transport, first)),
+            list(_positions(material, transport, few)),
             small=True,
         ),
         Group(
@@ -77,16 +80,16 @@ def _panel(material: Material, transport: str, every: pd.DataFrame, numbers: pd.
                 "The loss on a plane of two random directions, each as long as the model itself, layer by layer: "
                 "widths can be compared between algorithms. Lines: loss in nat, at the same values everywhere."
             ),
-            list(_planes(material, transport, first)),
+            list(_planes(material, transport, few)),
             small=True,
         ),
     ]
-    line = first[first["curve"] == "interpolation"]
+    line = few[few["curve"] == "interpolation"]
     if len(line):
         svg = figures.way(material.id(f"way-{transport}"), line, material.look_of, _described(material))
         groups.append(Group(t("The straight way from the first kept model to the last."), [("", svg)], small=True))
     known = rows if len(rows) else sharp
-    sentences = [where(known), _far(first), other_calls(pd.concat([every, numbers]), pd.concat([rows, sharp]))]
+    sentences = [where(known), _far(first), fewer, other_calls(pd.concat([every, numbers]), pd.concat([rows, sharp]))]
     tables = [_main(material, transport, sharp)] if len(sharp) else []
     tables += [_standing(material, transport, first)] if (first["curve"] == "position").any() else []
     return Panel(transport, [s for s in sentences if s], groups, tables)

@@ -18,11 +18,12 @@ from reports.probed import (
     Panel,
     averaged,
     by_transport,
+    drawn,
+    of_panels,
     one_call,
     other_calls,
     over_seeds,
     probed,
-    section,
 )
 from reports.sections.base import Material, Section
 from reports.shown import Shown, ShownTable
@@ -34,11 +35,11 @@ COARSE = 0.1
 """A control so far from 1 says that the overall slope was too small to measure rates by."""
 
 
-def noise(material: Material) -> Section | None:
+def section(material: Material) -> Section | None:
     """How much of a step goes down the slope, and how much of its noise comes from the workers' disagreement."""
     found = probed(material, NOISE)
     panels = [_panel(material, transport, rows) for transport, rows in by_transport(found.rows)]
-    return section(
+    return of_panels(
         material,
         "noise",
         t("Effective learning rate and gradient noise"),
@@ -60,15 +61,16 @@ def _panel(material: Material, transport: str, every: pd.DataFrame) -> Panel:
     shown["snapshots"] = per_run.groupby("label")["snapshot"].nunique().reindex(shown["label"]).to_numpy()
     middle = running(rows)
     ratios, levels = _limits(rows)
-    drawn = []
-    for i, row in enumerate(shown.to_dict("records")):
+    labels, fewer = drawn(material, transport, list(shown["label"]))
+    made = []
+    for i, row in enumerate(shown[shown["label"].isin(labels)].to_dict("records")):
         label = str(row["label"])
         own = middle[middle["label"] == label]
         svg = figures.noise_parts(
             material.id(f"noise-{transport}-{i}"), label, own, rows[rows["label"] == label], ratios, levels,
             material.look_of[label], _in_words(row),
         )  # fmt: skip
-        drawn.append((label, svg))
+        made.append((label, svg))
     first = rows.iloc[0]
     sentences = [
         t(
@@ -78,6 +80,7 @@ def _panel(material: Material, transport: str, every: pd.DataFrame) -> Panel:
             count=f"{int(first['samples']):,}",
         ),
         *_sentences(shown),
+        fewer,
         other_calls(every, rows),
     ]
     groups = [
@@ -88,7 +91,7 @@ def _panel(material: Material, transport: str, every: pd.DataFrame) -> Panel:
                 "synchronous SGD would have taken them. Below, on a logarithmic axis: the noise that mini-batches "
                 "bring, and what the workers' disagreement adds."
             ),
-            drawn,
+            made,
             small=True,
         )
     ]

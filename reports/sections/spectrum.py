@@ -18,12 +18,13 @@ from reports.probed import (
     at_last,
     averaged,
     by_transport,
+    drawn,
     of_call,
+    of_panels,
     one_call,
     other_calls,
     over_seeds,
     probed,
-    section,
     where,
 )
 from reports.sections.base import Material, Section
@@ -42,12 +43,12 @@ NAMES = {
 """Quantity of the probe -> column; of several eigenvalues number 0, which is the outermost."""
 
 
-def spectrum(material: Material) -> Section | None:
+def section(material: Material) -> Section | None:
     """How sharply the loss curves at the models that were kept."""
     numbers, nodes = probed(material, NUMBERS), probed(material, DENSITY)
     every = numbers.rows[numbers.rows["kind"].isin(["hessian", "ggn"]) & (numbers.rows["model"] == "evaluated")]
     panels = [_panel(material, transport, rows, nodes.rows) for transport, rows in by_transport(every)]
-    return section(
+    return of_panels(
         material,
         "spectrum",
         t("Curvature of the loss"),
@@ -74,7 +75,8 @@ def _panel(material: Material, transport: str, every: pd.DataFrame, nodes: pd.Da
     shown["stable_lr"] = (2 / shown["largest"]).where(shown["largest"] > 0)
     matrix = t("the Hessian") if call["kind"] == "hessian" else t("the Gauss-Newton matrix")
     sentences = [where(rows[rows["snapshot"] == last["snapshot"].iloc[0]]), _compared(shown, matrix)]
-    densities = list(_densities(material, transport, density, last, shown))
+    labels, fewer = drawn(material, transport, list(shown["label"]))
+    densities = list(_densities(material, transport, density, last, shown[shown["label"].isin(labels)]))
     over = over_seeds(table, ["label", "snapshot"], ["largest", "smallest", "trace", "residual", "trace_error"])
     steps = table.groupby(["label", "snapshot"], as_index=False)["step"].mean()
     over = over.merge(steps, on=["label", "snapshot"])
@@ -102,7 +104,7 @@ def _panel(material: Material, transport: str, every: pd.DataFrame, nodes: pd.Da
             small=True,
         ),
     ]
-    return Panel(transport, [s for s in (*sentences, other_calls(every, rows)) if s], groups, tables)
+    return Panel(transport, [s for s in (*sentences, fewer, other_calls(every, rows)) if s], groups, tables)
 
 
 def wide(rows: pd.DataFrame) -> pd.DataFrame:
