@@ -21,7 +21,7 @@ from analysis.timing import time_split
 from bench.records import STATUSES, TABLES, Results
 from reports import figures, words
 from reports.answer import answer
-from reports.comparison import bad_run, comparison, metrics
+from reports.comparison import bad_run, comparison, counted, metrics
 from reports.conditions import conditions
 from reports.decision import decision
 from reports.definitions import DEFINITIONS, NOTES
@@ -103,6 +103,10 @@ def _build(
         material = _of_setting(everything, f"s{number}", *key)
         settings.append(_setting(material, histogram, files, shared))
     simulated = sum(one["answer"]["simulated"] for one in settings)
+    several = runs["study"].nunique() > 1
+    for one in settings:
+        both = t("{workload}, study {study}", workload=one["described"], study=one["study"])
+        one["titled"] = both if several else one["described"]
     for one in settings:  # predictions for many sizes and networks would bury what was measured
         one["brief"] = one["answer"]["simulated"] and simulated > SIMULATED_ANSWERS
     overall = _sections(registry.OVERALL, everything)
@@ -110,10 +114,10 @@ def _build(
     content_hash = digest(results)
     not_used = [*problems, *results.skipped, *missing(runs, results.events, results.heldout)]
     html = everything.environment.get_template("report.html.j2").render(
-        studies=sorted(set(runs["study"]) or {_name_of(study) for study in studies.values()}),
-        several_studies=runs["study"].nunique() > 1,
-        counts=[(status, int(counts[status])) for status in STATUSES if status in counts],
-        total=len(runs),
+        studies=sorted(set(runs["study"]) or {_name_of(one) for one in studies.values()}),
+        several_studies=several,
+        counts=words.commas([counted(name, int(counts[name])) for name in STATUSES if name in counts]),
+        total=words.plural(len(runs), "run") if len(runs) else "",
         settings=settings,
         overall=overall,
         predicted=predictions(runs, everything.table, everything.summary, everything.look_of),
@@ -132,7 +136,7 @@ def _build(
     summary = {
         "content_hash": content_hash,
         "sources": list(sources),
-        "runs": {"total": len(runs), **{status: int(counts.get(status, 0)) for status in STATUSES}},
+        "runs": {"total": len(runs), **{name: int(counts.get(name, 0)) for name in STATUSES}},
         "answers": [one["decision"] for one in settings],
         "problems": not_used,
     }
@@ -211,7 +215,9 @@ def _material(results: Results, sources: Sequence[str], beside: str) -> Material
     table = _bare(per_run(results, split=split))
     look_of = looks(zip(results.runs["label"], results.runs["algorithm"], strict=True))
     split = split.merge(table[["run_id", "label"]], on="run_id")
-    return Material(results, table, _bare(summarise(table)), _bare(split), look_of, sources, environment(look_of, beside))
+    return Material(
+        results, table, _bare(summarise(table)), _bare(split), look_of, sources, environment(look_of, beside)
+    )
 
 
 def _of_setting(everything: Material, name: str, study: str, workload: str, workers: int) -> Material:
@@ -276,7 +282,9 @@ def _setting(
         "metric": metrics(rows),
         "comparison": compared,
         "comparison_html": compared.html(material.environment),
-        "intervals": sorted({str(v) for v in rows["final_heldout_loss_interval"] if v != "no value"}),
+        "intervals": [
+            words.interval_kind(kind) for kind in sorted(set(rows["final_heldout_loss_interval"]) - {"no value"})
+        ],
         "bad": [bad_run(run) for run in runs[runs["status"] != "completed"].sort_values("run_id").to_dict("records")],
         "drawn": panels(material, histogram, transports, target),
         "sections": _sections(registry.PER_SETTING, material),

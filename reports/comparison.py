@@ -13,7 +13,7 @@ from analysis.claims import budgets
 from bench.records import STATUSES
 from reports import words
 from reports.definitions import DEFINITIONS
-from reports.language import t
+from reports.language import noted, t
 from reports.shown import Filter, Mark, Shown, ShownTable
 
 ALSO = (
@@ -23,7 +23,13 @@ ALSO = (
 )  # fmt: skip
 """What the files hold beside what the page shows."""
 
-NO_RESULT = ("failed", "crashed")
+WORDS = {
+    "completed": noted("completed"),
+    "diverged": noted("diverged"),
+    "failed": noted("failed"),
+    "crashed": noted("crashed"),
+}
+"""The statuses of a run."""
 
 
 def comparison(
@@ -51,12 +57,12 @@ def comparison(
 
     def mark(row: Mapping[str, Any]) -> Mark:
         simulated = [("sim", t("simulated"))] if row["simulated"] else []
-        badges = [(status, _count(status, row[status])) for status in STATUSES[1:] if row[status]]
+        badges = [(name, counted(name, row[name])) for name in STATUSES[1:] if row[name]]
         return Mark(
             badges=[*simulated, *badges],
             classes=" ".join([*["simulated"] * bool(row["simulated"]), *["void"] * (not row["seeds"])]),
             href=f"#{led_to[row['label']]}",
-            choices={"on": [row["transport"]], "status": [status for status in STATUSES if row[status]]},
+            choices={"on": [row["transport"]], "status": [name for name in STATUSES if row[name]]},
         )
 
     return ShownTable(
@@ -64,7 +70,7 @@ def comparison(
         t("{setting}: one row per algorithm and transport", setting=described),
         [
             Shown("label", t("Algorithm")),
-            Shown("transport", t("On"), text=on_words),
+            Shown("transport", t("On"), text=words.transport),
             Shown("checks", t("Passed checks"), t("of all runs"), t("Runs that ended and passed every sanity check.")),
             Shown("seeds", t("n"), t("runs"), t("Completed runs, over which the means are taken.")),
             *map(_column, DEFINITIONS),
@@ -74,11 +80,11 @@ def comparison(
         label="label",
         mark=mark,
         filters=[
-            Filter("on", t("On"), [(on, on_words(on)) for on in transports]),
+            Filter("on", t("On"), [(on, words.transport(on)) for on in transports]),
             Filter(
                 "status",
                 t("Runs"),
-                [(status, t(status)) for status in STATUSES if frame[status].any()],
+                [(name, status(name)) for name in STATUSES if frame[name].any()],
             ),
         ],
         also=ALSO,
@@ -92,11 +98,6 @@ def in_reading_order(rows: pd.DataFrame, transports: Sequence[str]) -> pd.DataFr
         ["place", "none", "time_to_target_s", "final_heldout_loss", "label"], na_position="last", kind="stable"
     )
     return order.drop(columns=["place", "none"]).reset_index(drop=True)
-
-
-def on_words(transport: str) -> str:
-    """A transport, in words."""
-    return t(words.TRANSPORTS.get(transport, transport))
 
 
 def metrics(rows: pd.DataFrame) -> str:
@@ -141,14 +142,20 @@ def _no_time(row: Mapping[str, Any]) -> str:
     return t("reached in {reached} of {tried}", reached=row["reached"], tried=row["completed"] + row["diverged"])
 
 
-def _count(status: str, count: int) -> str:
-    return f"{count} {t(status)}"
+def status(name: str) -> str:
+    """A status, in words."""
+    return t(WORDS.get(name, name))
+
+
+def counted(name: str, count: int) -> str:
+    """How many runs have a status, in words."""
+    return t("{n} {status}", n=count, status=status(name))
 
 
 def _checks(row: Mapping[str, Any], runs: pd.DataFrame) -> str:
     """How many runs of a row passed all checks, and what became of the others."""
-    total = sum(row[status] for status in STATUSES)
-    bad = [_count(status, row[status]) for status in STATUSES[1:] if row[status]]
+    total = sum(row[name] for name in STATUSES)
+    bad = [counted(name, row[name]) for name in STATUSES[1:] if row[name]]
     if not row["seeds"]:
         return t("no result: {what}", what=words.listed(bad))
     if not bad:
@@ -183,5 +190,6 @@ def reason(run: Mapping[Any, Any]) -> str:
 
 def bad_run(run: Mapping[Any, Any]) -> dict[str, Any]:
     """A run that gave no result, and why."""
-    keep = ("run_id", "label", "transport", "seed", "status")
-    return {**{name: run[name] for name in keep}, "reason": reason(run)}
+    keep = ("run_id", "label", "seed", "status")
+    said = {"on": words.transport(run["transport"]), "status_words": status(run["status"]), "reason": reason(run)}
+    return {**{name: run[name] for name in keep}, **said}

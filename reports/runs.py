@@ -12,38 +12,42 @@ import pandas as pd
 from analysis.summary import METRICS
 from bench.records import STATUSES
 from reports import words
-from reports.comparison import on_words, parts_of, reason
-from reports.language import t
+from reports.comparison import counted, parts_of, reason, status
+from reports.language import noted, t
 from reports.sections.base import Setting
 from reports.shown import Filter, Mark, Shown, ShownTable
 
 FACTS = (
-    ("wall_s", "s", "wall clock, evaluation included"),
-    ("parameters", "", "parameters"),
-    ("batch_size", "samples", "per worker and step"),
-    ("dropped_rows", "rows", "event rows lost"),
-    ("mailbox_depth_max", "messages", "deepest mailbox"),
-    ("clock_offset_s", "s", "largest clock offset, removed"),
-    ("clock_error_s", "s", "clock error that may be left"),
-    ("evaluated_model", "", "evaluated model"),
-    ("device", "", "device"),
-    ("initial_hash", "", "hash of the initial parameters"),
-    ("first_batch_hash", "", "hash of worker 0's first batch"),
-    ("started_utc", "", "started"),
+    ("wall_s", "s", noted("wall clock, evaluation included")),
+    ("parameters", "", noted("parameters")),
+    ("batch_size", "samples", noted("per worker and step")),
+    ("dropped_rows", "rows", noted("event rows lost")),
+    ("mailbox_depth_max", "messages", noted("deepest mailbox")),
+    ("clock_offset_s", "s", noted("largest clock offset, removed")),
+    ("clock_error_s", "s", noted("clock error that may be left")),
+    ("evaluated_model", "", noted("evaluated model")),
+    ("device", "", noted("device")),
+    ("initial_hash", "", noted("hash of the initial parameters")),
+    ("first_batch_hash", "", noted("hash of worker 0's first batch")),
+    ("started_utc", "", noted("started")),
 )
 OUTCOMES = (
-    ("duration_s", "s", "duration"),
-    ("steps", "steps", "of all workers"),
-    ("samples", "samples", "of all workers"),
-    ("nbytes", "byte", "payload, all ranks"),
-    ("wire_nbytes", "byte", "on the wire, all ranks"),
+    ("duration_s", "s", noted("duration")),
+    ("steps", "steps", noted("of all workers")),
+    ("samples", "samples", noted("of all workers")),
+    ("nbytes", "byte", noted("payload, all ranks")),
+    ("wire_nbytes", "byte", noted("on the wire, all ranks")),
 )
+UNITS = {
+    "samples": noted("samples"), "rows": noted("rows"), "messages": noted("messages"), "steps": noted("steps"),
+    "byte": noted("byte"),
+}  # fmt: skip
 JSON_COLUMNS = (
-    ("settings", "algorithm"),
-    ("workload_settings", "workload"),
-    ("workload_facts", "what it is"),
-    ("network", "network model"),
-    ("provenance", "provenance"),
+    ("settings", noted("algorithm")),
+    ("workload_settings", noted("workload")),
+    ("workload_facts", noted("what it is")),
+    ("network", noted("network model")),
+    ("provenance", noted("provenance")),
 )
 
 
@@ -75,7 +79,7 @@ def runs_of(
             "id": places[str(label)],
             "label": label,
             "open": opened,
-            "counts": words.listed([f"{n} {t(s)}" for s in STATUSES if (n := int((own["status"] == s).sum()))]),
+            "counts": words.listed([counted(s, n) for s in STATUSES if (n := int((own["status"] == s).sum()))]),
             "runs": [
                 _run(run, shared[setting.study], files.get(run["run_id"], ()))
                 for run in own.sort_values(["simulated", "transport", "seed", "run_id"]).to_dict("records")
@@ -113,9 +117,9 @@ def _numbers(setting: Setting, runs: pd.DataFrame, table: pd.DataFrame) -> Shown
         t("{setting}: one row per run", setting=setting.described),
         [
             Shown("label", t("Algorithm")),
-            Shown("transport", t("On"), text=on_words),
+            Shown("transport", t("On"), text=words.transport),
             Shown("seed", t("Seed")),
-            Shown("status", t("Status"), text=t),
+            Shown("status", t("Status"), text=status),
             Shown("time_to_target_s", t("Time to target"), "s"),
             Shown("final_heldout_loss", t("Final held-out loss"), "nat", text=lambda v: words.number(v, 4)),
             Shown("samples_per_s", t("Throughput"), "samples/s"),
@@ -127,8 +131,8 @@ def _numbers(setting: Setting, runs: pd.DataFrame, table: pd.DataFrame) -> Shown
         label="label",
         mark=mark,
         filters=[
-            Filter("on", t("On"), [(on, on_words(on)) for on in transports]),
-            Filter("status", t("Status"), [(s, t(s)) for s in STATUSES if (frame["status"] == s).any()]),
+            Filter("on", t("On"), [(on, words.transport(on)) for on in transports]),
+            Filter("status", t("Status"), [(s, status(s)) for s in STATUSES if (frame["status"] == s).any()]),
         ],
         also=(
             "run_id", "study", "workload", "workers", "algorithm", "simulated", "diverged_at_s",
@@ -150,13 +154,14 @@ def _run(run: Mapping[Any, Any], shared: Mapping[str, Any], files: Sequence[tupl
     return {
         "id": run["run_id"],
         "status": run["status"],
+        "status_words": status(run["status"]),
         "seed": run["seed"],
-        "on": on_words(run["transport"]),
+        "on": words.transport(run["transport"]),
         "simulated": bool(run["simulated"]),
         "reason": "" if run["status"] == "completed" else reason(run),
         "verdict": parts_of(run["verdict"]),
         "error": str(run["error"]),
-        "facts": [(t(meaning), _fact(run[name]), unit) for name, unit, meaning in facts],
+        "facts": [(t(meaning), _fact(run[name]), t(UNITS.get(unit, unit))) for name, unit, meaning in facts],
         "settings": settings,
         "files": files,
     }

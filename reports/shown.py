@@ -139,7 +139,13 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _cell(column: Shown, row: Mapping[str, Any]) -> dict[str, Any]:
     value = row[column.name]
-    cell = {"small": "", "low": "", "high": "", "share": "", "note": str(row[column.how]) if column.how else ""}
+    cell = {
+        "small": "",
+        "low": "",
+        "high": "",
+        "share": "",
+        "note": words.interval_kind(str(row[column.how])) if column.how else "",
+    }
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         plain = "" if value is None else str(value)
         text = plain if column.text is None else column.text(value)

@@ -182,8 +182,8 @@ def test_runs_without_a_result_have_no_number_in_the_table_of_runs(page: Page) -
 
 def test_bad_runs_are_shown_with_their_reason(html: str) -> None:
     text = re.sub(r"<[^>]+>", "", html)
-    assert "d-psgd, mpi, seed 1: bytes equal to the closed form: NO (counted 123, expected 124)" in text
-    assert re.search(r"easgd-wild, mpi, seed 0: a loss was not finite at", text)
+    assert "d-psgd, MPI, seed 1: bytes equal to the closed form: NO (counted 123, expected 124)" in text
+    assert re.search(r"easgd-wild, MPI, seed 0: a loss was not finite at", text)
     assert "1 diverged" in text and "reached in 1 of 2" in text
     for block in re.findall(r'<details class="run".*?</details>', html, flags=re.S):
         if "badge completed" not in block:
