@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from seaborn import color_palette
@@ -168,6 +168,20 @@ NUMBERS = 10
 """Most columns of a heat map that has room for a number in each cell."""
 
 
+EQUAL = 0.18
+"""Luminance of a ground on which black and white have the same contrast."""
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance of a colour, 0 for black and 1 for white.
+
+    Source: Web Content Accessibility Guidelines 2.2, relative luminance.
+    """
+    parts = np.array(to_rgb(colour))
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
 def heat(
     name: str, title: str, table: pd.DataFrame, top: float, xlabel: str, ylabel: str, text: str,
     best: Sequence[tuple[int, int]] = (), shown: pd.DataFrame | None = None,
@@ -200,11 +214,10 @@ def heat(
                 if math.isnan(value):
                     continue
                 share = min(value / top, 1.0) if top > 0 and math.isfinite(value) else float(value > 0)
-                red, green, blue, _ = palette(share)
-                fill = to_hex((red, green, blue)) if math.isfinite(value) else "#ffffff"
+                fill = to_hex(palette(share)) if math.isfinite(value) else "#ffffff"
                 axes.fill([j, j + 1, j + 1, j], [i, i, i + 1, i + 1], color=fill, linewidth=0)
                 if columns <= NUMBERS:
-                    light = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.45 or not math.isfinite(value)
+                    light = _luminance(fill) > EQUAL
                     axes.text(
                         j + 0.5, i + 0.5, number(said[i, j], 2 if shown is None else 3), ha="center", va="center",
                         color="#101014" if light else "#ffffff", fontsize=SIZE - 1,

@@ -69,13 +69,20 @@ class Panel:
         transport: "mpi", "horovod" or "simulated".
         sentences: what was measured, in words.
         groups: of figures.
-        tables: the main one, then those that give figures in numbers.
+        tables: what was measured, a row per algorithm.
+        details: figures in numbers, folded away; those with too many rows are left out.
     """
 
     transport: str
     sentences: Sequence[str]
     groups: Sequence[Group]
     tables: Sequence[ShownTable]
+    details: Sequence[ShownTable] = ()
+
+    @property
+    def every(self) -> list[ShownTable]:
+        """All tables that are shown."""
+        return [*self.tables, *(table for table in self.details if 0 < len(table.frame) <= MOST_ROWS)]
 
 
 def probed(material: Material, table: Table) -> Probed:
@@ -215,12 +222,12 @@ def of_panels(
                 for group in panel.groups
                 if group.figures
             ],
-            "first": [table.html(environment) for table in panel.tables[:1]],
-            "more": [(table.caption, table.html(environment)) for table in panel.tables[1:]],
+            "first": [table.html(environment) for table in panel.tables],
+            "more": [(table.caption, table.html(environment)) for table in panel.every[len(panel.tables) :]],
         }
         for panel in panels
     ]
     html = environment.get_template("sections/probes.html.j2").render(
         meaning=meaning, panels=shown, problems=sorted(set(problems))
     )
-    return Section(material.id(name), title, Markup(html), tuple(table for panel in panels for table in panel.tables))
+    return Section(material.id(name), title, Markup(html), tuple(table for panel in panels for table in panel.every))

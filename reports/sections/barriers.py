@@ -10,7 +10,6 @@ from reports import figures_probes_landscape as figures
 from reports import words
 from reports.language import t
 from reports.probed import (
-    MOST_ROWS,
     Group,
     Panel,
     at_last,
@@ -77,10 +76,8 @@ def _panel(material: Material, transport: str, every: pd.DataFrame) -> Panel:
     groups = [
         Group(t("Barrier between each two workers in nat, mean over the seeds. Bright is high."), made, small=True)
     ]
-    tables = [_main(material, transport, shown)]
-    if 0 < len(cells) <= MOST_ROWS:
-        tables.append(_each_pair(material, transport, cells))
-    return Panel(transport, [s for s in sentences if s], groups, tables)
+    tables, details = [_main(material, transport, shown)], [_each_pair(material, transport, cells)]
+    return Panel(transport, [s for s in sentences if s], groups, tables, details)
 
 
 def _number(names: pd.Series) -> pd.Series:

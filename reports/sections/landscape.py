@@ -91,8 +91,8 @@ def _panel(material: Material, transport: str, every: pd.DataFrame, numbers: pd.
     known = rows if len(rows) else sharp
     sentences = [where(known), _far(first), fewer, other_calls(pd.concat([every, numbers]), pd.concat([rows, sharp]))]
     tables = [_main(material, transport, sharp)] if len(sharp) else []
-    tables += [_standing(material, transport, first)] if (first["curve"] == "position").any() else []
-    return Panel(transport, [s for s in sentences if s], groups, tables)
+    details = [_standing(material, transport, few)]
+    return Panel(transport, [s for s in sentences if s], groups, tables, details)
 
 
 def _one_seed(rows: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from reports import figures_probes_landscape as heat_maps
 from reports import figures_probes_momentum as figures
 from reports import words
 from reports.language import t
-from reports.probed import MOST_ROWS, Group, Panel, by_transport, of_panels
+from reports.probed import Group, Panel, by_transport, of_panels
 from reports.sections.base import Material, Section
 from reports.shown import Shown, ShownTable
 from reports.style import Look
@@ -55,7 +55,7 @@ def section(material: Material) -> Section | None:
         own = measured[measured["transport"] == transport]
         if len(own):
             part = _joined(part, _implicit(transport, own, looks))
-        if part.tables:
+        if part.every:
             panels.append(part)
     return of_panels(
         material,
@@ -76,6 +76,7 @@ def _joined(one: Panel, other: Panel) -> Panel:
         [*one.sentences, *other.sentences],
         [*one.groups, *other.groups],
         [*one.tables, *other.tables],
+        [*one.details, *other.details],
     )
 
 
@@ -148,13 +149,11 @@ def _tuned(material: Material, name: str, grid: Grid, measured: pd.DataFrame) ->
             drawn,
         )
     ]
-    tables = [_best_table(name, grid.name, found)]
-    if len(curves) <= MOST_ROWS:
-        tables.append(_curves_table(name, grid.name, curves))
+    tables, details = [_best_table(name, grid.name, found)], [_curves_table(name, grid.name, curves)]
     sentences = _sentences(grid.name, found, known)
     if len(runs) < len(every):
         sentences.append(t("{n} runs are left out, because other settings lack their seed.", n=len(every) - len(runs)))
-    return Panel("", sentences, groups, tables)
+    return Panel("", sentences, groups, tables, details)
 
 
 def _common_seeds(runs: pd.DataFrame) -> pd.DataFrame:
@@ -336,7 +335,8 @@ def _implicit(transport: str, rows: pd.DataFrame, looks: Mapping[str, Look]) -> 
         transport,
         [] if drawn else [meaning],
         [Group(meaning, drawn, small=True)],
-        [_implicit_table(transport, rows)],
+        [] if drawn else [_implicit_table(transport, rows)],
+        [_implicit_table(transport, rows)] if drawn else [],
     )
 
 

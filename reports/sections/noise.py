@@ -13,7 +13,6 @@ from reports import figures_probes as figures
 from reports import words
 from reports.language import t
 from reports.probed import (
-    MOST_ROWS,
     Group,
     Panel,
     averaged,
@@ -95,10 +94,8 @@ def _panel(material: Material, transport: str, every: pd.DataFrame) -> Panel:
             small=True,
         )
     ]
-    tables = [_main(material, transport, shown)]
-    if len(middle) <= MOST_ROWS:
-        tables.append(_over_training(material, transport, middle))
-    return Panel(transport, [s for s in sentences if s], groups, tables)
+    tables, details = [_main(material, transport, shown)], [_over_training(material, transport, middle)]
+    return Panel(transport, [s for s in sentences if s], groups, tables, details)
 
 
 def derived(rows: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,6 @@ from reports import figures_probes as figures
 from reports import words
 from reports.language import t
 from reports.probed import (
-    MOST_ROWS,
     Group,
     Panel,
     at_last,
@@ -80,7 +79,6 @@ def _panel(material: Material, transport: str, every: pd.DataFrame, nodes: pd.Da
     over = over_seeds(table, ["label", "snapshot"], ["largest", "smallest", "trace", "residual", "trace_error"])
     steps = table.groupby(["label", "snapshot"], as_index=False)["step"].mean()
     over = over.merge(steps, on=["label", "snapshot"])
-    tables = [_main(material, transport, shown)]
     lines = []
     if over["snapshot"].nunique() > 1:
         for value, said, caption in (
@@ -91,8 +89,7 @@ def _panel(material: Material, transport: str, every: pd.DataFrame, nodes: pd.Da
                 material.id(f"{value}-{transport}"), value, said, over, material.look_of, _named(material)
             )
             lines.append((caption, svg))
-        if len(over) <= MOST_ROWS:
-            tables.append(_over_training(material, transport, over))
+    details = _over_training(material, transport, over)
     groups = [
         Group(t("Over training. Vertical lines: over the seeds."), lines),
         Group(
@@ -104,7 +101,13 @@ def _panel(material: Material, transport: str, every: pd.DataFrame, nodes: pd.Da
             small=True,
         ),
     ]
-    return Panel(transport, [s for s in (*sentences, fewer, other_calls(every, rows)) if s], groups, tables)
+    return Panel(
+        transport,
+        [s for s in (*sentences, fewer, other_calls(every, rows)) if s],
+        groups,
+        [_main(material, transport, shown)],
+        [details] * bool(lines),
+    )
 
 
 def wide(rows: pd.DataFrame) -> pd.DataFrame:
