@@ -104,6 +104,50 @@ def rank_throughput(runs: pd.DataFrame, events: pd.DataFrame, window_s: float = 
     return pd.DataFrame(found, columns=["run_id", "rank", *names])
 
 
+def wire_over_time(runs: pd.DataFrame, events: pd.DataFrame, window_s: float = 0.1) -> pd.DataFrame:
+    """Gbit/s on the wire over each run, all ranks together, in windows that begin with the run.
+
+    A row's bytes are spread evenly over its time, as for the peak of `throughput`: the largest value of the whole
+    windows is that peak, unless it lies in the window in which the run ends.
+
+    Args:
+        runs: rows of `bench.records.RUNS`.
+        events: rows of `bench.records.EVENTS`.
+        window_s: width of the windows [s].
+
+    Returns:
+        One row per run and window that lies wholly within the run (at least one), in order: `run_id`, `t0_s`, `t1_s`
+        [s], `wire_Gbit_per_s`. Runs that put nothing on the wire have zeros.
+
+    Source: as for `throughput`.
+
+    Example:
+        >>> runs = pd.DataFrame({"run_id": ["a"], "duration_s": [0.3]})
+        >>> events = pd.DataFrame({"run_id": ["a"], "kind": ["send"], "t0_s": [0.05], "t1_s": [0.25],
+        ...     "wire_nbytes": [100_000_000]})
+        >>> wire_over_time(runs, events)["wire_Gbit_per_s"].tolist()
+        [2.0, 4.0, 2.0]
+    """
+    moved = events.loc[_leaves(events), ["run_id", "t0_s", "t1_s", "wire_nbytes"]]
+    by_run = {str(run_id): rows for run_id, rows in moved.groupby("run_id", sort=False, observed=True)}
+    parts = []
+    for run_id, duration_s in zip(runs["run_id"], runs["duration_s"], strict=True):
+        if not duration_s > 0:
+            continue
+        whole = max(1, int(round(float(duration_s) / window_s, 9)))
+        filled = np.zeros(whole)
+        if run_id in by_run:
+            t0_s, t1_s, nbytes = (by_run[run_id][c].to_numpy(np.float64) for c in ("t0_s", "t1_s", "wire_nbytes"))
+            found = _per_window(t0_s, t1_s, nbytes, window_s)[:whole]
+            filled[: len(found)] = found
+        edges = window_s * np.arange(whole + 1)
+        rate = Gbit(filled) / window_s
+        parts.append(pd.DataFrame({"run_id": run_id, "t0_s": edges[:-1], "t1_s": edges[1:], "wire_Gbit_per_s": rate}))
+    if not parts:
+        return pd.DataFrame(columns=["run_id", "t0_s", "t1_s", "wire_Gbit_per_s"])
+    return pd.concat(parts, ignore_index=True)
+
+
 def Gbit(nbytes: T) -> T:
     """Bytes as 1e9 bits.
 

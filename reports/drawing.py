@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
 
 from reports.style import LOOKS, Look
 from reports.svg import embedded
@@ -32,7 +33,7 @@ Box = tuple[float, float, float, float]
 POINTS = 120  # most points of a line: more cannot be seen and only make the file large
 
 
-def theme() -> dict[str, Any]:
+def theme() -> dict[Any, Any]:
     """Settings of matplotlib for `rc_context`."""
     return {
         **sns.axes_style("ticks"),
@@ -98,6 +99,18 @@ def boxes(axes: Axes, rectangles: Sequence[Box], **style: Any) -> None:
     axes.add_patch(PathPatch(Path(corners.reshape(-1, 2), codes), **style))
 
 
+def strokes(axes: Axes, corners: NDArray[np.float64], **style: Any) -> None:
+    """Draw lines of one style as a single path.
+
+    Args:
+        corners: of each line [lines, points, 2], in the axes' units.
+    """
+    if not len(corners):
+        return
+    codes = [Path.MOVETO, *[Path.LINETO] * (corners.shape[1] - 1)] * len(corners)
+    axes.add_patch(PathPatch(Path(corners.reshape(-1, 2), codes), facecolor="none", **style))
+
+
 def finish(axes: Axes) -> None:
     """Spines, grid and ticks, when everything is drawn."""
     sns.despine(ax=axes)
@@ -114,7 +127,7 @@ def finish(axes: Axes) -> None:
             )
             part.set_major_locator(LogLocator(subs=subs))
             part.set_minor_locator(NullLocator())
-            part.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+            part.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.6g}"))
 
 
 def labels_at_ends(
@@ -136,7 +149,7 @@ def labels_at_ends(
     """
     size = SIZE - 0.5
     figure = axes.get_figure()
-    assert figure is not None
+    assert isinstance(figure, Figure)
     box = axes.get_position()
     wide, tall = 72 * figure.get_size_inches()[0] * box.width, 72 * figure.get_size_inches()[1] * box.height  # points
     widths = {k: (0.6 * size * len(short(k)) + 10) / wide for k in ends}

@@ -19,6 +19,7 @@ from reports.words import number, percent, seconds, short
 __all__ = ["AXES", "RANKS", "curves", "staleness", "time_split", "time_to_target"]
 
 RANKS = 8  # most ranks shown one by one
+MANY = 16  # algorithms; of more only the ranks that wait least and most
 
 
 def time_to_target(
@@ -88,7 +89,7 @@ def staleness(name: str, label: str, histogram: pd.DataFrame, most: int, look: L
     width = max(1, math.ceil((most + 1) / 40))  # at most 40 bars
     bars = share.groupby(share.index // width * width).sum()
     mean = float((share * share.index).sum())
-    p95 = int(share.index[np.searchsorted(share.cumsum().to_numpy(), 0.95 - 1e-12)])
+    p95 = int(share.index[int(np.searchsorted(share.cumsum().to_numpy(), 0.95 - 1e-12))])
     with rc_context(theme()):
         figure = canvas(2.6, 1.6)
         axes = figure.add_axes((0.17, 0.25, 0.8, 0.6))
@@ -122,7 +123,8 @@ def time_split(name: str, split: pd.DataFrame, where: str) -> str | None:
     shares = split[["label", "rank", "role"]].join(split[columns].div(split["duration_s"], axis=0))
     shares = shares.groupby(["label", "rank", "role"], as_index=False).mean()
     labels = sorted(shares["label"].unique())
-    picked = {label: _pick(shares[shares["label"] == label]) for label in labels}
+    most = RANKS if len(labels) <= MANY else 2
+    picked = {label: _pick(shares[shares["label"] == label], most) for label in labels}
     unit = 0.19
     rows = sum(len(p) for p in picked.values()) + 1.5 * len(labels)
     with rc_context(theme()):
@@ -169,11 +171,11 @@ def time_split(name: str, split: pd.DataFrame, where: str) -> str | None:
         return to_svg(figure, name, "Where the time went", f"{where}. Mean over the workers. " + "; ".join(said) + ".")
 
 
-def _pick(rows: pd.DataFrame) -> pd.DataFrame:
+def _pick(rows: pd.DataFrame, most: int) -> pd.DataFrame:
     """All ranks, or if there are many, some: evenly spaced in the order of their waiting, and the servers."""
     servers, workers = rows[rows["role"] == "server"], rows[rows["role"] == "worker"]
-    if len(workers) > RANKS:
+    if len(workers) > most:
         waits = workers["exposed_straggler_s"] + workers["exposed_transfer_s"]
         order = workers.loc[waits.sort_values(kind="stable").index]
-        workers = order.iloc[np.linspace(0, len(order) - 1, RANKS).round().astype(int)].sort_values("rank")
+        workers = order.iloc[np.linspace(0, len(order) - 1, most).round().astype(int)].sort_values("rank")
     return pd.concat([workers, servers.head(2)]) if len(servers) else workers

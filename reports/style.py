@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from reports.language import noted
+
 
 @dataclass(frozen=True)
 class Look:
@@ -91,12 +93,12 @@ def looks(algorithms: Iterable[tuple[str, str]]) -> dict[str, Look]:
 # Where the time went: (column of analysis.timing.time_split, words, fill, hatch, colour of numbers on it).
 # Computing is dark and calm, waiting is warm and hatched, so that it shows in grey print too.
 PARTS = (
-    ("gradient_s", "computing gradients", "#2f6690", "", "#ffffff"),
-    ("exposed_straggler_s", "waiting for slower workers", "#f2a541", "//", "#101014"),
-    ("exposed_transfer_s", "waiting for data or an answer", "#e4572e", "\\\\", "#101014"),
-    ("serve_s", "answering others", "#7fb7a3", "--", "#101014"),
-    ("apply_s", "applying updates", "#17a398", "", "#101014"),
-    ("idle_s", "idle (server)", "#ccd2da", "", "#101014"),
-    ("finished_s", "done, others still at work", "#e6e9ee", "", "#101014"),
-    ("other_s", "other (data, harness, sharing cores)", "#99a3b0", "", "#101014"),
+    ("gradient_s", noted("computing gradients"), "#2f6690", "", "#ffffff"),
+    ("exposed_straggler_s", noted("waiting for slower workers"), "#f2a541", "//", "#101014"),
+    ("exposed_transfer_s", noted("waiting for data or an answer"), "#e4572e", "\\\\", "#101014"),
+    ("serve_s", noted("answering others"), "#7fb7a3", "--", "#101014"),
+    ("apply_s", noted("applying updates"), "#17a398", "", "#101014"),
+    ("idle_s", noted("idle (server)"), "#ccd2da", "", "#101014"),
+    ("finished_s", noted("done, others still at work"), "#e6e9ee", "", "#101014"),
+    ("other_s", noted("other (data, harness, sharing cores)"), "#99a3b0", "", "#101014"),
 )

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 
 FONT = "system-ui, sans-serif"
+LONG = 400  # characters of a path that is no marker
 
 
 def embedded(svg: str, name: str, title: str, text: str, variables: Mapping[str, str]) -> str:
@@ -33,7 +34,9 @@ def embedded(svg: str, name: str, title: str, text: str, variables: Mapping[str,
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.S)
     svg = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", svg)
     svg = re.sub(r' (d|x|y|transform)="([^"]*)"', lambda found: f' {found[1]}="{_rounded(found[2])}"', svg)
-    svg = re.sub(r"#[0-9a-f]{6}", lambda found: f"var({variables[found[0]]})" if found[0] in variables else found[0], svg)
+    svg = re.sub(
+        r"#[0-9a-f]{6}", lambda found: f"var({variables[found[0]]})" if found[0] in variables else found[0], svg
+    )
     svg = re.sub(r"font-family: [^;\"]*(; |(?=\"))", "", svg)  # said once, below
     svg = re.sub(r"'DejaVu Sans'[^;\"]*", FONT, svg)  # in the short form `font: 12px ...` there must be one
     box = re.search(r'viewBox="([^"]*)"', svg)
@@ -47,15 +50,22 @@ def embedded(svg: str, name: str, title: str, text: str, variables: Mapping[str,
 
 
 def _rounded(numbers: str) -> str:
-    """Coordinates to a hundredth of a point, which nobody can see; half the bytes.
+    """Coordinates to a hundredth of a point, in long paths to a tenth, which nobody can see; rectangles by their sides.
 
     Example:
         >>> _rounded("M 41.437 213.0304 \\nL 50 -0.001 \\n"), _rounded("translate(3.14159 2)")
         ('M41.44 213.03L50 0', 'translate(3.14 2)')
+        >>> _rounded("M 1 2 \\nL 5 2 \\nL 5 9 \\nL 1 9 \\nz\\n")
+        'M1 2H5V9H1z'
     """
-    short = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), numbers)
+    digits = 2 if len(numbers) < LONG else 1
+    short = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.{digits}f}".rstrip("0").rstrip("."), numbers)
     short = re.sub(r"(?<![\d.])-0(?![\d.])", "0", short)
-    return re.sub(r"\s*([A-Za-z])\s*", r"\1", short.strip()) if re.match(r"\s*M", short) else short
+    if not re.match(r"\s*M", short):
+        return short
+    short = re.sub(r"\s*([A-Za-z])\s*", r"\1", short.strip())
+    number = r"(-?[\d.]+)"
+    return re.sub(rf"M{number} {number}L{number} \2L\3 {number}L\1 \4(?:L\1 \2)?z", r"M\1 \2H\3V\4H\1z", short)
 
 
 def _without_bare_groups(svg: str) -> str:

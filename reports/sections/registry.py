@@ -8,13 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reports.sections import barriers, landscape, momentum, network, noise, spectrum
+from reports.sections import (
+    ages,
+    answers,
+    barriers,
+    claims,
+    consensus,
+    findings,
+    landscape,
+    momentum,
+    network,
+    noise,
+    pareto,
+    profiles,
+    scaling,
+    spectrum,
+    timeline,
+    traffic,
+)
 from reports.sections.base import Material, Section
 
 PER_SETTING: tuple[Callable[[Material], Section | None], ...] = (
+    findings.section,
+    pareto.section,
+    timeline.section,
+    traffic.section,
+    ages.section,
+    consensus.section,
     noise.section,
     spectrum.section,
     landscape.section,
     barriers.section,
 )
-OVERALL: tuple[Callable[[Material], Section | None], ...] = (network.section, momentum.section)
+OVERALL: tuple[Callable[[Material], Section | None], ...] = (
+    claims.section,
+    answers.section,
+    network.section,
+    scaling.section,
+    profiles.section,
+    momentum.section,
+)
