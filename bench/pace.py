@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 import torch
 
@@ -28,6 +29,7 @@ class Pace:
         seconds: virtual, to the end of the last step.
         samples, worker_steps: of all workers together.
         nbytes, wire_nbytes: payload, and bytes on the wire, of all ranks.
+        real_s: how long it took to simulate.
     """
 
     seconds: float
@@ -35,6 +37,7 @@ class Pace:
     worker_steps: int
     nbytes: int
     wire_nbytes: int
+    real_s: float = field(default=float("nan"), compare=False)
 
     @property
     def s_per_sample(self) -> float:
@@ -99,6 +102,7 @@ def _pace(cell: Cell, steps: int, gradients: Gradients) -> Pace:
 
 
 def _run(cell: Cell, workload: Workload, budget: Budget, gradients: Gradients) -> Pace:
+    begin_s = time.perf_counter()
     simulation = Simulation(
         cell.algorithm,
         workload,
@@ -111,10 +115,12 @@ def _run(cell: Cell, workload: Workload, budget: Budget, gradients: Gradients) -
         bucket_nbytes=cell.bucket_nbytes,
     ).run(budget)
     workers = simulation.workers
+    real_s = time.perf_counter() - begin_s
     return Pace(
         seconds=max(handle.ended_s for handle in workers),
         samples=sum(handle.state.samples for handle in workers),
         worker_steps=sum(handle.state.step for handle in workers),
         nbytes=sum(handle.recorder.nbytes for handle in simulation.handles),
         wire_nbytes=sum(handle.recorder.wire_nbytes for handle in simulation.handles),
+        real_s=real_s,
     )

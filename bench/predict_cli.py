@@ -60,7 +60,9 @@ def main(argv: list[str]) -> int:
     out = arguments.out or Path("runs") / f"{name}-predicted"
     cells = [cell for part in found for cell in part.study.cells()]
     check(cells)
-    from bench.pilot import wall_s
+    from bench.pilot import Pilot
+
+    wall_s = Pilot().wall_s
 
     if arguments.dry_run:
         for part in found:
