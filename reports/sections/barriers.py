@@ -109,7 +109,7 @@ def _sentences(shown: pd.DataFrame) -> list[str]:
             t(
                 "No barrier (below {least} nat): {labels}. Averaging these workers costs nothing.",
                 least=words.number(NEGLIGIBLE, 1),
-                labels=", ".join(none),
+                labels=words.listed(none),
             )
         )
     high = shown[shown["highest"] >= NEGLIGIBLE]

@@ -77,7 +77,7 @@ def _panel(material: Material, transport: str, every: pd.DataFrame, numbers: pd.
         ),
         Group(
             t(
-                "The loss on a plane of two random directions, each as long as the model itself, layer by layer: "
+                "The loss on a plane of two random directions, each as long as the model itself, filter by filter: "
                 "widths can be compared between algorithms. Lines: loss in nat, at the same values everywhere."
             ),
             list(_planes(material, transport, few)),
