@@ -161,17 +161,23 @@ def _changes(own: pd.DataFrame) -> list[dict[str, Any]]:
             if math.isfinite(seconds)
         }
     found = []
+    leader = ""
     for low, high in zip(places, list(places)[1:], strict=False):
         before, after = (winner(lambda label, x: places[x][label], sorted(places[x]), x) for x in (low, high))
         if before is None or after is None:
+            leader = ""
             continue  # nobody gets there: no one has lost the lead to anyone
+        if places[low].get(leader) == places[low][before]:
+            before = leader  # of equally fast ones the leader leads on, or a change just here would not be seen
         both = {label: (places[low][label], places[high][label]) for label in places[low] if label in places[high]}
         beside = {"low": low, "high": high}
+        leader = before
         if before in both and after in both:
-            for part, was, now in _envelope(both, before):
+            for part, was, leader in _envelope(both, before):
                 gbit = low * (high / low) ** part
-                found.append({"from_label": was, "to_label": now, "bandwidth_Gbit_per_s": gbit, **beside})
+                found.append({"from_label": was, "to_label": leader, "bandwidth_Gbit_per_s": gbit, **beside})
         elif before != after:
+            leader = after
             found.append({"from_label": before, "to_label": after, "bandwidth_Gbit_per_s": math.nan, **beside})
     return found
 

@@ -56,9 +56,12 @@ def wires(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for run in runs[runs["simulated"].astype(bool)].to_dict("records"):
         told = _json(run["network"])
-        network = dict(told.get("network", {}))
-        latency_s, gbit = (network.pop(name, math.nan) for name in POINT)
-        if run["workers"] <= network.get("ranks_per_node", 0) or not (math.isfinite(latency_s) and 0 < gbit < math.inf):
+        network = told.get("network")
+        if not isinstance(network, dict):
+            continue
+        latency_s, gbit = (_number(network.pop(name, None)) for name in POINT)
+        one_node = run["workers"] <= _number(network.get("ranks_per_node"))
+        if one_node or not (math.isfinite(latency_s) and 0 < gbit < math.inf):
             continue
         same = {
             "network": network,
@@ -70,7 +73,7 @@ def wires(runs: pd.DataFrame) -> pd.DataFrame:
         }
         rows.append(
             {"run_id": run["run_id"], "study": asked_study(run["study"])}
-            | {"latency_s": float(latency_s), "bandwidth_Gbit_per_s": float(gbit)}
+            | {"latency_s": latency_s, "bandwidth_Gbit_per_s": gbit}
             | {"variant": json.dumps(same, sort_keys=True), "gradients": same["gradients"]}
         )
     return pd.DataFrame(rows, columns=["run_id", "study", *POINT, "variant", "gradients"])
@@ -145,6 +148,27 @@ def placed(runs: pd.DataFrame) -> pd.DataFrame:
     return found[pd.MultiIndex.from_frame(found[list(GRID)]).isin(several)].reset_index(drop=True)
 
 
+def what_ifs(runs: pd.DataFrame) -> list[str]:
+    """Names of the studies that only ask what another network would do, and whose every run is in a grid.
+
+    A report that shows the grid has told what they have to say.
+
+    Args:
+        runs: rows of `bench.records.RUNS`.
+
+    Source: the names that `bench.predict.as_predicted` gives.
+
+    Example:
+        >>> what_ifs(pd.DataFrame([{"run_id": "a", "study": "s@1Gbit", "workload": "w", "workers": 8,
+        ...     "simulated": True, "network": "{}", "gradients": "auto", "workload_settings": "{}", "batch_size": 8,
+        ...     "target_loss": 0.5}]))
+        []
+    """
+    inside = runs["run_id"].isin(placed(runs)["run_id"])
+    whole = inside.groupby(runs["study"]).all()
+    return sorted(str(name) for name in whole.index[whole] if "@" in str(name))
+
+
 def mean_curves(runs: pd.DataFrame, heldout: pd.DataFrame, points: int = 50) -> pd.DataFrame:
     """Held-out loss [nat] against seconds, the mean over the seeds, of every algorithm on every network of every grid.
 
@@ -209,6 +233,10 @@ def _leaves(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
             yield from _leaves(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _json(text: str) -> Mapping[str, Any]:

@@ -20,6 +20,9 @@ RULES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Claim]] = {
 }
 """Criterion -> when the runs show that one algorithm is better than another; for others there is no rule."""
 
+CROSSED = ("time_to_target_s", "samples_per_s")
+"""Criteria for which `analysis.crossover` says where another algorithm takes the lead."""
+
 
 def leaders(rows: pd.DataFrame, changes: pd.DataFrame, criterion: Criterion) -> str:
     """Who leads from which bandwidth on, at one latency."""
@@ -34,11 +37,11 @@ def leaders(rows: pd.DataFrame, changes: pd.DataFrame, criterion: Criterion) -> 
         if before and label and len(passed):
             told += [_overtaken(change) for change in passed.to_dict("records")]
         elif label != before and label is None:
-            told.append(t("at {gbit} nobody reaches the target", gbit=gbit_text(gbit)))
-        elif label != before and i and before:
+            told.append(t("from {gbit} on nobody reaches the target", gbit=gbit_text(gbit)))
+        elif label != before and i and before and criterion.name not in CROSSED:
             low = gbit_text(leads[i - 1][0])
             told.append(t("{name} takes over between {low} and {high}", name=label, low=low, high=gbit_text(gbit)))
-        elif label != before:
+        elif label != before and not before:
             told.append(t("{name} leads at {gbit}", name=label, gbit=gbit_text(gbit)))
         before = label
     if len(told) == 1 and before:

@@ -95,7 +95,6 @@ def script_texts() -> dict[str, str]:
         "not_simulated": t("not simulated here"),
         "no_result": t("no result"),
         "to": t("{low} to {high}"),
-        "rank": t("Rank"),
         "algorithm": t("Algorithm"),
         "curves": t("Held-out loss [nat] against seconds, simulated at {bandwidth} and {latency}"),
         "curve": t("{name}: {loss} after {seconds} s"),
