@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
+from reports.conditions import PATHS, loaded
 from reports.language import t
 from reports.words import listed, number, plural
 
@@ -34,20 +34,11 @@ def where(runs: pd.DataFrame) -> str:
         many = len(hosts) > 1
         parts.append(t("on {hosts}", hosts=plural(len(hosts), "host")) if many else t("all ranks on one host"))
     if paths:
-        parts.append(t("bytes through {paths}", paths=listed(paths)))
+        parts.append(t("bytes through {paths}", paths=listed([t(PATHS.get(path, path)) for path in paths])))
     if any(math.isfinite(limit) for limit in limits):
         rates = listed([number(limit) for limit in limits if math.isfinite(limit)])
         parts.append(t("each rank limited to {rates} Gbit/s", rates=rates))
     return t(", ").join(parts)
-
-
-def loaded(text: str) -> Mapping[str, Any]:
-    """A JSON object; empty if it is none."""
-    try:
-        found = json.loads(text) if text else {}
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def hosts_of(provenance: Mapping[str, Any]) -> list[str]:

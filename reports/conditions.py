@@ -32,11 +32,20 @@ def conditions(results: Results, runs: pd.DataFrame) -> dict[str, Any]:
     return {"facts": _facts(runs), "shares": _shares(results, runs), "paths": _paths(results, runs)}
 
 
+def loaded(text: str) -> Mapping[str, Any]:
+    """A JSON object; empty if it is none."""
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _facts(runs: pd.DataFrame) -> list[tuple[str, str]]:
     """What the workload says of itself; what differs between runs is told apart."""
     found: dict[str, dict[str, None]] = {}
     for text in runs.sort_values("run_id")["workload_facts"]:
-        facts = json.loads(text) if text else {}
+        facts = loaded(str(text))
         for name, value in facts.items():
             found.setdefault(name, {})[str(value)] = None
     known = runs[runs["parameters"] >= 0]
@@ -60,8 +69,8 @@ def _shares(results: Results, runs: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _dealt(runs: pd.DataFrame) -> bool:
-    settings = json.loads(runs["workload_settings"].iloc[0])
-    return bool(settings.get("partition", {}).get("by", "whole") != "whole")
+    partition = loaded(str(runs["workload_settings"].iloc[0])).get("partition", {})
+    return isinstance(partition, dict) and partition.get("by", "whole") != "whole"
 
 
 def _holds(row: Mapping[str, Any]) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from reports import words
-from reports.answer_where import hosts_of, loaded
+from reports.answer_where import hosts_of
+from reports.conditions import loaded
 from reports.language import noted, t
 from reports.runs import nested
 

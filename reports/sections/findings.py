@@ -22,8 +22,8 @@ SAID = {
 }
 SIGNS = {"better": "▲", "worse": "▼", "not shown": "○"}
 MEASURES = {
-    "ratio A/B": noted("time of the first / time of the second"),
-    "difference A-B": noted("loss of the first - loss of the second"),
+    "ratio A/B": noted("ratio of the times"),
+    "difference A-B": noted("difference of the losses [nat]"),
 }
 TUNING = (noted("none"), noted("not stated"), noted("{n} trials: {searched}"), noted("{n} trial: {searched}"),
           noted("{n} trials"), noted("{n} trial"))  # fmt: skip
@@ -50,7 +50,13 @@ def section(material: Material) -> Section | None:
             Shown("word", t("The first is"), text=lambda word: f"{SIGNS[word]} {t(SAID[word])}"),
             Shown("n_a", t("n of the first"), meaning=t("Completed and diverged runs.")),
             Shown("n_b", t("n of the second"), meaning=t("Completed and diverged runs.")),
-            Shown("value", t("By how much"), low="low", high="high", meaning=t("See the column beside it.")),
+            Shown(
+                "value",
+                t("By how much"),
+                low="low",
+                high="high",
+                meaning=t("The first by the second, or the first less the second: see the column beside it."),
+            ),
             Shown("measure", t("Measured as"), text=lambda measure: t(MEASURES[measure])),
             Shown(
                 "chance",
