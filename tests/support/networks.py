@@ -62,8 +62,6 @@ def over_networks(
                     "heldout_loss": loss, "heldout_metric": 0.9, "consensus_distance": 0.1,
                 }
             )  # fmt: skip
-                | dict(nbytes=int(4000 * t_s), heldout_loss=loss, heldout_metric=0.9, consensus_distance=0.1)
-            )
     tables = [pd.DataFrame(runs, columns=RUNS.units()), _empty(EVENTS), _empty(SNAPSHOTS)]
     return Results(*tables, pd.DataFrame(heldout, columns=HELDOUT.units()), _empty(SHARES))
 
