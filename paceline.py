@@ -11,6 +11,7 @@ COMMANDS = {
     "watch": ("bench.watch", "main", "how far a study is, in the terminal, while it runs"),
     "report": ("reports.cli", "main", "results folders -> one self-contained HTML comparison"),
     "compare": ("reports.compare.cli", "main", "what changed between two results folders; exit code for CI"),
+    "export": ("reports.adapters.cli", "main", "results as ReFrame, MLPerf or pytest-benchmark read them"),
     "calibrate": ("bench.calibrate.cli", "main", "measure this cluster for the simulator"),
     "predict": ("bench.predict_cli", "main", "a study in the simulator, on a calibrated network, at any size"),
     "advise": ("reports.advise.cli", "main", "which algorithm is best on a calibrated cluster, and how sure that is"),

@@ -1,0 +1,1 @@
+"""`paceline export`: results in the formats of tools that sites use already."""
