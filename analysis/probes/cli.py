@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     hessian.add_argument("--replicas", action="store_true", help="look at every worker's replica too")
     landscape = _kind(kinds, "landscape", "the loss around the model and between the workers; sharpness")
     landscape.add_argument(
-        "--parts", default="plane,line,workers,sharpness", help="which of them, with commas (default all)"
+        "--parts", default="plane,line,workers,sharpness,positions", help="which of them, with commas (default all)"
     )
     landscape.add_argument("--points", type=int, default=15, metavar="K", help="along each direction (default 15)")
     landscape.add_argument("--span", type=float, default=1.0, help="how far, in lengths of the filters (default 1)")

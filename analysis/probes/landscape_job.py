@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from analysis.probes.directions import random_directions
+from analysis.probes.directions import coordinates, principal_directions, random_directions
 from analysis.probes.index import LandscapeIndex
 from analysis.probes.interpolation import barriers, interpolation, workers_against_mean
 from analysis.probes.job import Job, Ranks, Rows, common, dicts
-from analysis.probes.landscape import landscape_2d
+from analysis.probes.landscape import landscape_1d, landscape_2d
 from analysis.probes.loss import ProbedLoss
 from analysis.probes.probe_set import ProbeSet
 from analysis.probes.sharpness import sharpness
@@ -22,7 +22,8 @@ from analysis.probes.subject import Subject
 from analysis.probes.tables import LANDSCAPE, NUMBERS, WORKERS
 from bench.records import Table
 
-PARTS = ("plane", "line", "workers", "sharpness")
+PARTS = ("plane", "line", "workers", "sharpness", "positions")
+ROOM = 2.0  # half the side of the plane through the workers, in distances of the farthest one from their mean
 INDEX_USES = 5  # of the landscape index, one after the other: as it would be followed in training
 
 
@@ -80,6 +81,9 @@ class LandscapeJob(Job):
         if "workers" in self.parts and snapshot in subject.complete:
             models = torch.stack([subject.replica(snapshot, j) for j in range(subject.workers)])
             rows[WORKERS] += [{**base, **row} for row in _between_workers(loss, models, self.points)]
+        if "positions" in self.parts and snapshot in subject.complete:
+            models = torch.stack([subject.replica(snapshot, j) for j in range(subject.workers)])
+            rows[LANDSCAPE] += [{**base, "b": "", **row} for row in _positions(loss, models, x, self.points)]
         if "sharpness" in self.parts:
             rows[NUMBERS] += [{**base, **row} for row in self._sharpness(loss, x)]
         return {table: found for table, found in rows.items() if found}
@@ -144,3 +148,30 @@ def _between_workers(loss: ProbedLoss, models: Tensor, points: int) -> list[dict
             }
         )  # fmt: skip
     return rows
+
+
+def _positions(loss: ProbedLoss, models: Tensor, evaluated: Tensor, points: int) -> list[dict[str, Any]]:
+    """The plane around the workers' mean, and the nearest points on it of the workers and the evaluated model.
+
+    alpha and beta are Euclidean lengths. Two workers have a line only. Equal workers have neither.
+    """
+    if bool((models == models[0]).all()):
+        return []
+    mean = models.double().mean(0).to(models.dtype)
+    try:
+        axes = principal_directions(models, mean)
+    except ValueError:  # they lie on one line
+        axes = principal_directions(models, mean, count=1)
+    everybody = torch.cat([models, evaluated[None]])
+    places = coordinates(everybody, mean, axes).reindex(columns=["alpha", "beta"], fill_value=0.0)
+    span = ROOM * float(coordinates(models, mean, axes)["alpha"].abs().max())
+    look = landscape_2d if len(axes.vectors) == 2 else landscape_1d
+    around = look(loss, mean, axes, span=span, points=points).reindex(columns=["alpha", "beta", "loss"], fill_value=0.0)
+    names = [*(f"replica {j}" for j in range(len(models))), "evaluated"]
+    return [
+        *({"curve": "workers", "a": "mean", **row} for row in dicts(around)),
+        *(
+            {"curve": "position", "a": name, "loss": float(own), **row}
+            for name, own, row in zip(names, loss.values(everybody), dicts(places), strict=True)
+        ),
+    ]

@@ -77,8 +77,14 @@ LANDSCAPE = Table(
     "probe-landscape",
     (
         *_WHERE,
-        Column("curve", _str, "", "plane | line | interpolation: what alpha and beta move along"),
-        Column("a", _str, "", "the model at alpha = 0 (and beta = 0)"),
+        Column(
+            "curve",
+            _str,
+            "",
+            "plane | interpolation | workers (plane of the workers' largest distances from their mean): what alpha and "
+            "beta move along; position: where a model stands on the latter",
+        ),
+        Column("a", _str, "", "the model at alpha = 0 (and beta = 0); of a position the model itself"),
         Column("b", _str, "", "the model at alpha = 1 of an interpolation; empty otherwise"),
         Column("alpha", _f64, "", "along the first direction, or from a to b"),
         Column("beta", _f64, "", "along the second direction; 0 on a line"),

@@ -107,6 +107,26 @@ def test_landscape_of_the_last_model(results: Path, capsys: pytest.CaptureFixtur
     assert (workers[workers["run_id"].str.startswith("d-psgd")]["distance"] > 0).all()
 
 
+def test_positions_of_three_workers_are_their_distances_from_the_mean(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = "workers,positions"
+    rows = pd.DataFrame(probe(capsys, results, "landscape", "--parts", parts, "--points", 5, "--samples", 60))
+    places = rows[rows["curve"] == "position"].set_index("a")
+    assert places["run_id"].str.startswith("d-psgd").all(), "workers that are equal have no positions"
+    against = rows[rows["b"] == "mean"].merge(places["run_id"].drop_duplicates(), on="run_id").set_index("a")
+    workers = places.loc[against.index]
+    assert len(workers) == 3 and workers[["alpha", "beta"]].sum().abs().max() < 1e-6 * against["distance"].min()
+    # Three workers and their mean lie in one plane.
+    lengths = (workers["alpha"] ** 2 + workers["beta"] ** 2) ** 0.5
+    assert lengths.tolist() == pytest.approx(against["distance"].tolist(), rel=1e-5)
+    assert workers["loss"].tolist() == against["loss_a"].tolist()
+    plane = rows[rows["curve"] == "workers"]
+    middle = plane[(plane["alpha"] == 0) & (plane["beta"] == 0)]["loss"].item()
+    assert len(plane) == 25 and middle == against["loss_b"].iloc[0]
+    assert plane["alpha"].max() == pytest.approx(2 * workers["alpha"].abs().max(), rel=1e-9)
+
+
 def test_the_split_estimator_is_near_the_full_one(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     full = pd.DataFrame(probe(capsys, results, "noise", "--snapshot", 0))
     split = pd.DataFrame(probe(capsys, results, "noise", "--snapshot", 0, "--gradient", "split", "--halves", 40))
