@@ -17,6 +17,7 @@ from reports.style import Look
 from reports.words import BYTES, number
 
 NAMED = 14  # most lines with a colour and a name: more cannot be told apart
+MANY = 8  # snapshots
 FEW_FOR_RUNS = 6  # so many algorithms leave room for each run as a thin line
 
 AXES = {
@@ -154,7 +155,10 @@ def _vertical(axes: Axes, lines: Mapping[str, Line], target: float) -> None:
     """Limits from the means, and the target; logarithmic where else the end, where it is decided, would be flat."""
     levels = [float(v) for line in lines.values() for v in line.mean["mean"]]
     levels = levels or [float(v) for line in lines.values() for run in line.diverged for v in run["heldout_loss"]]
-    first = [float(line.mean["mean"].iloc[0]) for line in lines.values() if len(line.mean)] or levels
+    # Of many snapshots the first is left above the figure: all begin there, and the rest would be flat below it.
+    first = [
+        float(line.mean["mean"].iloc[1 if len(line.mean) > MANY else 0]) for line in lines.values() if len(line.mean)
+    ] or levels
     low, high = min([*levels, *([] if math.isnan(target) else [target])]), max(first)
     if min(levels) > 0 and max(levels) > 4 * min(levels):
         axes.set_yscale("log")

@@ -52,7 +52,7 @@ def traffic(name: str, strips: Sequence[Traffic], where: str) -> str:
         axes.set_xlim(0, end)
         axes.set_ylim(len(strips), 0)
         for row, strip in enumerate(strips):
-            base, high = row + 0.97, 0.5  # of a strip; the rest is its heading
+            base, high = row + 0.97, 0.44  # of a strip; the rest is its heading
             y = base - high * np.asarray(strip.Gbit_per_s) / most
             axes.axhline(base, color=GRID, linewidth=0.6)
             axes.fill_between(strip.t_s, y, base, color=strip.look.light, alpha=0.3, linewidth=0)
@@ -62,10 +62,10 @@ def traffic(name: str, strips: Sequence[Traffic], where: str) -> str:
                     [strip.peak_s], [base - high * strip.peak / most], "v", color=INK, markersize=3.2, clip_on=False
                 )
             axes.text(
-                0, row + 0.28, short(strip.label), color=strip.look.light, fontweight="bold", va="center_baseline"
+                0, row + 0.25, short(strip.label), color=strip.look.light, fontweight="bold", va="center_baseline"
             )
             said = f"mean {number(strip.mean / scale)}, peak {number(strip.peak / scale)} {unit}"
-            axes.text(end, row + 0.28, said, ha="right", va="center_baseline", color=MUTED, fontsize=SIZE - 0.5)
+            axes.text(end, row + 0.25, said, ha="right", va="center_baseline", color=MUTED, fontsize=SIZE - 0.5)
         axes.set_yticks([])
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.6g}"))
@@ -148,7 +148,7 @@ def ages(name: str, over_time: Mapping[str, pd.DataFrame], looks: Mapping[str, L
     most = max(float(own["updates_mean"].max()) for own in over_time.values())
     with rc_context(theme()):
         figure = canvas(4.6, 2.6)
-        axes = figure.add_axes((0.1, 0.175, 0.885, 0.79))
+        axes = figure.add_axes((0.125, 0.175, 0.86, 0.79))
         axes.set_ylim(0, 1.1 * most or 1)
         for label, own in over_time.items():
             t_s, mean = (own["t0_s"] + own["t1_s"]) / 2, own["updates_mean"]

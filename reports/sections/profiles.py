@@ -28,7 +28,7 @@ def section(material: Material) -> Section | None:
         if needed.shape[0] < 2 or needed.shape[1] < 2:
             continue
         scores = profile_score(needed)
-        where = f"{words.plural(len(needed), 'setting')}, {words.transport(transport)}"
+        where = f"{len(needed)} settings, {words.transport(transport)}"
         rows = performance_profile(needed)
         by_label = {str(label): float(score) for label, score in scores.items()}
         far = min(max(1.05 * float(rows["tau"].max()), 1.2), SCORED_TO)

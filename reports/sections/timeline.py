@@ -37,7 +37,7 @@ def section(material: Material) -> Section | None:
     hint = t(
         "One run of each algorithm (its smallest seed), about {steps} steps of the median run. Each window begins a "
         "little before the first message or collective after {part} of its run. Arrows: messages, from sending to "
-        "arrival. Upright lines: a collective of all workers is done. White: none of the parts (drawing batches, the "
+        "arrival. Upright lines: a collective of all workers is done. Blank: none of the parts (drawing batches, the "
         "harness, waiting for a processor core). In lock-step the rows look alike; asynchronous ranks drift apart.",
         steps=STEPS,
         part=words.percent(AT),
