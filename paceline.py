@@ -8,8 +8,8 @@ from importlib import import_module
 # name -> (module, function, what it does)
 COMMANDS = {
     "run": ("bench.cli", "main_run", "run a study: every algorithm on the same model, data and seeds"),
-    "watch": ("bench.watch", "main", "how far a study is, in the terminal, while it runs"),
     "report": ("reports.cli", "main", "results folders -> one self-contained HTML comparison"),
+    "watch": ("bench.watch", "main", "how far a study is, in the terminal, while it runs"),
     "compare": ("reports.compare.cli", "main", "what changed between two results folders; exit code for CI"),
     "export": ("reports.adapters.cli", "main", "results as ReFrame, MLPerf or pytest-benchmark read them"),
     "calibrate": ("bench.calibrate.cli", "main", "measure this cluster for the simulator"),

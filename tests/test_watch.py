@@ -15,6 +15,7 @@ import bench.watch
 import paceline
 from bench import launch
 from bench.progress import Progress, Run, Watcher, left_s
+from bench.progress_table import table
 from bench.records import EVENTS, HELDOUT, RUNS, unknown_row, write_rows
 from bench.run import blank_row, write_crashed
 from bench.study import Cell, resolve
@@ -264,6 +265,6 @@ def test_a_small_terminal_keeps_the_last_line(tmp_path: Path, monkeypatch: pytes
 
 def test_names_do_not_steer_the_terminal(tmp_path: Path) -> None:
     evil = run("\x1b[31mred", "crashed", verdict="\x1b]0;title\x07 boom")
-    lines = bench.watch.table(Progress("small\x1b[2J", (evil,), True))
+    lines = table(Progress("small\x1b[2J", (evil,), True))
     assert "\x1b" not in "".join(lines) and "\x07" not in "".join(lines)
     assert launch.clock(3725) == "1 h 02 min"
