@@ -40,9 +40,9 @@ def pairs(runs: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
     """Measured and predicted throughput [samples/s], bytes, waiting and loss of the same settings, a row each pair.
 
     A pair is comparable if study, workload, number of workers, algorithm and all their settings are the same and the
-    prediction is one of the network that was measured: no "what if" (its study says so in its name), and where the
-    study limited its ranks' rate, with that limit. The simulator's own network is taken for the measured one
-    if nothing says otherwise: calibrate it, or the pair compares with a guess.
+    prediction is one of the network that was measured: no "what if" (its study says so in its name), calibrated with
+    the same transport, and where the study limited its ranks' rate, with that limit. The simulator's own network is
+    taken for the measured one if nothing says otherwise: calibrate it, or the pair compares with a guess.
 
     Only completed runs count. Of a seed that was predicted twice on one network, with gradients and without, the run
     with a loss is taken.
@@ -207,6 +207,9 @@ def _why_not(measured: pd.DataFrame, predicted: pd.DataFrame, rate: float) -> st
         if set(measured[column]) != set(predicted[column]):
             return what
     network = _json(predicted["network"].iloc[0]).get("network", {})
+    transport, with_ = str(measured["transport"].iloc[0]), str(network.get("measured_with") or "")
+    if with_ and with_ != transport:
+        return f"calibrated with {with_}, measured with {transport}"
     limit = _number(network.get("limit") or {}, "rate_Gbit_per_s")
     if not (math.isnan(rate) and math.isnan(limit)) and not math.isclose(rate, limit, rel_tol=1e-9):
         was, will = ("not limited" if math.isnan(r) else f"limited to {r:g} Gbit/s" for r in (rate, limit))

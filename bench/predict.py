@@ -66,6 +66,7 @@ def as_predicted(
     if network != measured:
         asked = _asked(bandwidth_Gbit_per_s, latency_s, preset, ranks_per_node)
         table["name"] = f"{raw.get('name', 'study')}@{asked}"
+    measured_with = cluster.measured.transport if cluster.measured.utc else ""  # not if it was written by hand
     compute = table.pop("compute", None)  # each workload has its own
     workloads = [_workload(entry, compute, cluster, seconds) for entry in _listed(raw, "workload")]
     algorithms = [
@@ -74,7 +75,7 @@ def as_predicted(
     table |= {
         "workers": list(workers),
         "transports": ["simulated"],
-        "network": as_table(network),
+        "network": as_table(dataclasses.replace(network, measured_with=measured_with)),
         "workload": workloads,
         "algorithm": algorithms,
     }

@@ -87,6 +87,12 @@ def test_a_prediction_is_simulated_on_the_cluster_whatever_the_study_says() -> N
     assert study.table.name == "small"
 
 
+def test_a_prediction_tells_which_transport_was_measured() -> None:
+    (horovod,) = {cell.network.measured_with for cell in predicted(on=cluster(transport="horovod", utc="now")).cells()}
+    (by_hand,) = {cell.network.measured_with for cell in predicted(on=cluster(transport="horovod")).cells()}
+    assert (horovod, by_hand) == ("horovod", "")
+
+
 def test_the_study_is_not_changed() -> None:
     given = raw()
     predicted(of=given, preset="10G", seconds=1.0)

@@ -51,6 +51,8 @@ class Network:
             that differs from what a message does.
         handling: the receiving rank's own part in a message.
         limit: a token bucket in front of each rank.
+        measured_with: the transport (mpi, horovod) that these figures were calibrated with; a note, which changes
+            nothing but what predictions are laid beside.
 
     Once made, `preset` and `between` are None and both figures are there: two spellings of one network are equal.
     """
@@ -69,6 +71,7 @@ class Network:
     collective_bandwidth_Gbit_per_s: float | None = field(default=None, metadata={"in_id": "if set"})
     handling: Handling = field(default=Handling(), metadata={"in_id": "if set"})
     limit: Limit | None = field(default=None, metadata={"in_id": "if set"})
+    measured_with: str = field(default="", metadata={"in_id": "if set"})
 
     def __post_init__(self) -> None:
         check_speed(self.latency_s, self.bandwidth_Gbit_per_s)

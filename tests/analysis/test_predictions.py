@@ -93,6 +93,11 @@ def test_runs_without_a_result_do_not_count() -> None:
         ({}, {"workload_settings": "{}"}, "other settings of the workload"),
         ({}, {"batch_size": 16}, "another batch size"),
         (
+            {},
+            {"network": json.dumps({"network": {**WIRE, "measured_with": "horovod"}})},
+            "calibrated with horovod, measured with mpi",
+        ),
+        (
             {"network": '{"rate_Gbit_per_s": 0.1}'},
             {},
             "each rank was limited to 0.1 Gbit/s, and is predicted not limited",
