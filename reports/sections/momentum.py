@@ -43,7 +43,9 @@ def section(material: Material) -> Section | None:
     grids = list(_grids(material, runs))
     pooled = _pooled(runs, grids)
     looks = {**material.look_of, **{grid.name: grid.look for grid in grids}}
-    measured = implicit_momentum(material.results.events, pooled)
+    events = material.results.events  # of many runs most of a report's memory: only what servers did is looked at
+    with_server = runs.loc[runs["ranks"] > runs["workers"], "run_id"]
+    measured = implicit_momentum(events[events["run_id"].isin(with_server)], pooled)
     everything = pd.concat([runs["transport"], measured["transport"]]).drop_duplicates().to_frame()
     for transport, _ in by_transport(everything):
         part = Panel(transport, [], [], [])
@@ -99,7 +101,7 @@ def _without_momentum(text: str) -> tuple[str, float | None]:
     """Settings less explicit momentum and learning rate, and that momentum; None if there is none."""
     settings = json.loads(text)
     optimizer = settings.get("optimizer") or {}
-    found = settings.pop("momentum", optimizer.get("momentum"))
+    found = settings.pop("momentum", optimizer.get("momentum")) if "lr" in optimizer else None
     rest = {**settings, "optimizer": {k: v for k, v in optimizer.items() if k not in ("lr", "momentum")}}
     return json.dumps(rest, sort_keys=True), None if found is None else float(found)
 
