@@ -16,6 +16,9 @@ from reports.answer_where import where
 from reports.language import t
 from reports.style import Look
 
+DRAWN = 9
+"""Algorithms in the figure of the first screen; the comparison has them all."""
+
 
 def answer(
     name: str,
@@ -53,6 +56,7 @@ def answer(
         return {str(row["label"]): {str(column): value for column, value in row.items()} for row in own}
 
     verdict, row = verdicts[asked], _row(rows, table, asked)
+    drawn, left_out = _drawn(rows[rows["transport"] == asked], verdict)
     found: dict[str, Any] = {"changes": [], "where": ""}
     if runs is not None and heldout is not None and grid is not None:
         own = runs[runs["transport"] == asked]
@@ -76,13 +80,22 @@ def answer(
         ],
         "figure": figures.time_to_target(
             f"{name}-target",
-            table[table["transport"] == asked],
-            rows[rows["transport"] == asked],
+            table[(table["transport"] == asked) & table["label"].isin(drawn["label"])],
+            drawn,
             look_of,
             f"{described}, {words.TRANSPORTS.get(asked, asked)}",
         ),
+        "left_out": left_out,
         **found,
     }
+
+
+def _drawn(rows: pd.DataFrame, verdict: Verdict) -> tuple[pd.DataFrame, int]:
+    """The rows that the figure shows, the fastest ones and the baseline; and how many it leaves out."""
+    tried = rows[rows["completed"] + rows["diverged"] > 0]
+    order = tried.sort_values(["time_to_target_s", "final_heldout_loss", "label"], na_position="last")
+    first = set(order["label"].head(DRAWN)) | ({verdict.baseline} & set(order["label"]))
+    return rows[rows["label"].isin(first)], len(order) - len(first)
 
 
 def _row(rows: pd.DataFrame, table: pd.DataFrame, transport: str) -> dict[str, Any]:

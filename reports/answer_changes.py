@@ -200,7 +200,11 @@ def _other_networks(runs: pd.DataFrame, grid: pd.DataFrame) -> list[Change]:
 
 def _crossing(row: Mapping[Any, Any]) -> str:
     """One change of the fastest over the bandwidth."""
-    said = {"before": row["from_label"], "after": row["to_label"], "latency": f"{1e6 * row['latency_s']:.3g}\u00a0us"}
+    said = {
+        "before": row["from_label"],
+        "after": row["to_label"],
+        "latency": f"{number(1e6 * row['latency_s'])}\u00a0us",
+    }
     low, high = number(row["low"]), number(row["high"])
     if math.isnan(row["bandwidth_Gbit_per_s"]):
         return t(

@@ -66,7 +66,7 @@ def _wire(text: str, workers: int) -> str:
     gbit, latency_s = _number(wire, "bandwidth_Gbit_per_s"), _number(wire, "latency_s")
     if math.isnan(gbit) or math.isnan(latency_s):
         return ""
-    latency = f"{1e6 * latency_s:.3g}"
+    latency = number(1e6 * latency_s)
     if math.isinf(gbit):
         return t("latency {latency} us, no limit of bandwidth", latency=latency)
     return t("{gbit} Gbit/s, latency {latency} us", gbit=number(gbit), latency=latency)

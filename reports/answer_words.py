@@ -52,7 +52,7 @@ def headline(verdict: Verdict, rows: Mapping[str, Mapping[str, Any]]) -> str:
             "{best} was first on average, after {time}, but {ties} may be as fast.",
             best=verdict.best,
             time=time,
-            ties=named(verdict.ties),
+            ties=named(verdict.ties, most=4),
         )
     return joined([opening, _baseline(verdict, base)])
 

@@ -240,7 +240,7 @@ def _wire(rows: pd.DataFrame) -> str:
     gbit, latency_s = (_one(rows[name]) for name in ("bandwidth_Gbit_per_s", "latency_s"))
     if math.isnan(gbit) or math.isnan(latency_s):
         return t("several networks")
-    latency = f"{1e6 * latency_s:.3g}"
+    latency = words.number(1e6 * latency_s)
     if math.isinf(gbit):
         return t("no limit of bandwidth and {latency} us", latency=latency)
     return t("{gbit} Gbit/s and {latency} us", gbit=f"{gbit:.3g}", latency=latency)
