@@ -85,7 +85,8 @@ def side(row: Callable[[], Mapping[str, Any]], runs: pd.DataFrame, name: str) ->
     runs = runs[runs["status"].isin(["completed", "diverged"] if target else ["completed"])]
     values = runs[name].astype("float64")
     if target:
-        never = runs["time_to_target_s"].isna() | (runs["status"] == "diverged")
+        # A run without a held-out curve, such as one that computed no gradients, has missed nothing.
+        never = np.isposinf(runs["target_latest_s"]) | (runs["status"] == "diverged")
         values = values.mask(never, math.inf).where(runs["target_loss"].notna())
     if name == "energy_J_to_target":
         values = values.where(runs["energy_J"].notna())
@@ -154,6 +155,9 @@ def step(name: str, old: Side, new: Side, *, by_ratio: bool) -> Step:
     if old.values.keys() != new.values.keys() or old.n < 2 or old.repeated or new.repeated:
         ratio, difference, interval = _of_means(old, new)
         return Step(ratio, difference, interval, *_by_the_reports_rule(name, old, new))
+    if old.missed == new.missed == old.n == new.n:
+        reason = "the target was missed before and after"
+        return Step(Bounds(), Bounds(), "none", "", math.nan, reason, equal=True)
     same = [seed for seed, value in old.values.items() if math.isclose(value, new.values[seed], rel_tol=TINY)]
     close = same + (_too_close(old, new) if name == "time_to_target_s" else [])
     differences = _pairs(old, new, close, ratio=False)

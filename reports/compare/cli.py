@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
         "A change that the runs do not show does not hold",
     )
     p.add_argument("--point", action="store_true", help="judge conditions by the estimates alone, shown or not")
+    p.add_argument("--any-study", action="store_true", help="compare two studies though their names differ")
     p.add_argument("--all", action="store_true", help="list every number, not only the headlines")
     p.add_argument("--json", metavar="FILE", help="write everything as JSON too; - is the standard output, alone")
     return p
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> int:
     try:
         conditions = [parse(condition) for condition in a.fail_if]
         old, new = folders.read(a.old), folders.read(a.new)
-        found = compare(old, new, (a.old, a.new), conditions, point=a.point)
+        found = compare(old, new, (a.old, a.new), conditions, point=a.point, any_study=a.any_study)
     except (ValueError, OSError) as error:
         raise StudyError(str(error)) from error
     if a.json != "-":

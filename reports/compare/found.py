@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -50,23 +50,32 @@ class Found:
 
 
 def compare(
-    old: Results, new: Results, names: tuple[str, str], conditions: Sequence[Condition] = (), *, point: bool = False
+    old: Results,
+    new: Results,
+    names: tuple[str, str],
+    conditions: Sequence[Condition] = (),
+    *,
+    point: bool = False,
+    any_study: bool = False,
 ) -> Found:
     """Compare two results.
 
     Args:
         names: of the folders.
         point: judge the conditions by the estimates alone.
+        any_study: each has one study, and its name does not matter.
 
     Raises:
-        ValueError: they have no cell in common.
+        ValueError: they have no cell in common, or one has several studies whose names should not matter.
     """
+    if any_study:
+        old, new = _under_one_name(old, new, names)
     ended = statuses(old.runs, new.runs)
     if not ((ended["n_old"] > 0) & (ended["n_new"] > 0)).any():
         one, other = (_first_cell(results.runs) for results in (old, new))
         raise ValueError(
             f"{names[0]} and {names[1]} have no cell in common, such as {one} in OLD and {other} in NEW "
-            "(compared are runs of the same study, workload, workers, transport and label)"
+            "(the same study, workload, workers, transport and label are compared; --any-study ignores the first)"
         )
     changed = changes(numbers_per_run(old), numbers_per_run(new))
     return Found(
@@ -79,6 +88,18 @@ def compare(
         judged=tuple(judge(condition, changed, ended, point=point) for condition in conditions),
         problems=(*old.skipped, *new.skipped),
     )
+
+
+def _under_one_name(old: Results, new: Results, names: tuple[str, str]) -> tuple[Results, Results]:
+    """Both with the same name of the study, which tells both names."""
+    found = [sorted(results.runs["study"].unique()) for results in (old, new)]
+    for name, studies in zip(names, found, strict=True):
+        if len(studies) > 1:
+            raise ValueError(
+                f"--any-study: {name} holds several studies: {', '.join(studies)} (give a folder with one)"
+            )
+    one = " | ".join(dict.fromkeys([found[0][0], found[1][0]]))
+    return replace(old, runs=old.runs.assign(study=one)), replace(new, runs=new.runs.assign(study=one))
 
 
 def _first_cell(runs: pd.DataFrame) -> str:

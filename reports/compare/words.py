@@ -117,8 +117,8 @@ def _signed(x: float, digits: int) -> str:
 
 
 def _row(label: str, name: str, old: str, new: str, change: str, interval: str, word: str) -> str:
-    start = f"  {short(label, 14):14s} {name:22s} {old:>9s} {new:>9s} {change:>9s}"
-    return f"{start}  {interval:19s} {word}"
+    start = f"  {short(label, 13):13s} {name:22s} {old:>9s} {new:>9s} {change:>9s}"
+    return f"{start}  {interval:20s} {word}"
 
 
 def _differing(found: Found) -> Iterator[str]:

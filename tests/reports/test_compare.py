@@ -142,7 +142,16 @@ def test_a_target_that_is_no_longer_reached_is_infinitely_late(
     assert "never" in capsys.readouterr().out
     assert found(new, old)["time_to_target_s"]["ratio"] == 0 and found(new, old)["time_to_target_s"]["word"] == "better"
     both = found(new, new)["time_to_target_s"]
-    assert (both["word"], both["difference"]) == ("no change", 0)
+    assert both["word"] == "no change" and math.isnan(both["difference"]) and math.isnan(both["ratio"])
+    assert compare(new, new, "--fail-if", "time_to_target_s > 1.05") == 2
+    assert "the target was missed before and after" in capsys.readouterr().err
+
+
+def test_a_run_without_a_curve_has_missed_no_target(write: Write) -> None:
+    old = write("old")
+    for path in old.glob("runs/*/heldout.parquet"):
+        path.unlink()
+    assert "time_to_target_s" not in found(old, old)
 
 
 def test_every_number_has_a_unit_and_a_meaning() -> None:
@@ -338,6 +347,19 @@ def test_runs_of_sub_folders_are_found(write: Write, capsys: pytest.CaptureFixtu
         (folder / "a" / "study.json").write_text("{}")
     assert compare(old, new) == 0
     assert "3 runs" in capsys.readouterr().out
+
+
+def test_studies_of_different_names_are_compared_if_that_is_asked(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = write("old", study="before"), write("new", study="after", late=2)
+    assert compare(old, new, "--fail-if", "time_to_target_s > 1.05") == 2
+    assert "--any-study" in capsys.readouterr().err
+    assert compare(old, new, "--fail-if", "time_to_target_s > 1.05", "--any-study") == 1
+    assert "before | after, digits-mlp, 4 workers, MPI" in capsys.readouterr().out
+    write("new", study="another", seeds=(7,))
+    assert compare(old, new, "--any-study") == 2
+    assert "holds several studies: after, another" in capsys.readouterr().err
 
 
 def test_the_tables_of_nothing_are_empty(write: Write, tmp_path: Path) -> None:
