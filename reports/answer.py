@@ -108,13 +108,16 @@ def _without_a_loss(rows: pd.DataFrame) -> dict[str, Any]:
     """What is left to say where no model was evaluated: nothing ran, or only time and bytes were simulated."""
     done = rows[(rows["seeds"] > 0) & rows["samples_per_s"].notna()]
     if done.empty:
-        return {"headline": t("No run completed, so there is no answer."), "simulated": False}
+        return {"headline": t("No run completed, so there is no answer."), "simulated": False, "best": ""}
     best = done.sort_values("samples_per_s", ascending=False, kind="stable").iloc[0]
+    rate = words.number(float(best["samples_per_s"]))
     return {
+        "short": t("by throughput, {rate} samples/s; no held-out loss was recorded", rate=rate),
+        "best": best["label"],
         "headline": t(
             "No held-out loss was recorded, only time and bytes: {best} has the highest throughput, {rate} samples/s.",
             best=best["label"],
-            rate=words.number(float(best["samples_per_s"])),
+            rate=rate,
         ),
         "simulated": bool(done["simulated"].all()),
     }

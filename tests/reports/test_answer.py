@@ -226,7 +226,7 @@ def test_other_networks_that_were_simulated_are_told(results: Results) -> None:
     here = changed.runs[changed.runs["study"] == "synthetic"]
     summary = summarise(table[table["run_id"].isin(here["run_id"])])
     said = change_texts(summary, replace(changed, runs=here), network_grid(changed.runs, table), "simulated")
-    crossing = next(text for text in said if text.startswith("Simulated, latency 50 us"))
+    crossing = next(text for text in said if text.startswith("Simulated, latency 50.0 us"))
     assert re.search(r"below about \d[\d.]* Gbit/s easgd is first, above it allreduce-sgd\.", crossing)
     assert crossing.endswith("Shown at 0.100 Gbit/s and below, and at 10.0 Gbit/s and above.")
     assert not any("These commands would tell" in text for text in said)
@@ -236,7 +236,7 @@ def test_where_an_answer_holds(results: Results) -> None:
     by_transport = dict(iter(results.runs.groupby("transport")))
     assert answer_where.where(by_transport["mpi"]) == "on 2 hosts, bytes through host memory"
     network = json.dumps({"network": {"latency_s": 5e-5, "bandwidth_Gbit_per_s": 10.0}})
-    assert answer_where.where(by_transport["simulated"].assign(network=network)) == "10.0 Gbit/s, latency 50 us"
+    assert answer_where.where(by_transport["simulated"].assign(network=network)) == "10.0 Gbit/s, latency 50.0 us"
     assert answer_where.where(by_transport["mpi"].assign(provenance="not json", network="[]")) == ""
 
 
@@ -265,7 +265,7 @@ class Text(HTMLParser):
             self.texts.append(data.strip())
 
 
-def first_screen(results: Results, lang: str) -> str:
+def first_screen(results: Results, lang: str, brief: bool = False, asked: str | None = "mpi") -> str:
     """The answer's HTML for all transports of the results, as the page shows it."""
     table = per_run(results)
     summary = summarise(table)
@@ -278,11 +278,11 @@ def first_screen(results: Results, lang: str) -> str:
             runs = results.runs[results.runs["run_id"].isin(own["run_id"])]
             grid = network_grid(results.runs, table)
             found = answer(
-                f"s{number}", "mpi", verdicts, rows, own, look_of, "4 workers", runs=runs, heldout=results.heldout,
+                f"s{number}", asked, verdicts, rows, own, look_of, "4 workers", runs=runs, heldout=results.heldout,
                 grid=grid,
             )  # fmt: skip
             settings.append(
-                dict(name=f"s{number}", study=key[0], described=key[1], target=TARGET, brief=False, answer=found)
+                dict(name=f"s{number}", study=key[0], described=key[1], target=TARGET, brief=brief, answer=found)
             )
         return environment(look_of).get_template("answer.html.j2").render(settings=settings, several_studies=False)
 
@@ -296,6 +296,34 @@ def test_one_setting_has_its_answer_and_several_have_a_line_each(results: Result
     overview = several[several.index("<table") : several.index("</table>")]
     assert overview.count("<tr") == 3 and "#s1-answer" in overview and "#s2-answer" in overview
     assert 'id="s1-answer"' in several and 'id="s2-answer"' in several
+
+
+def test_of_many_simulated_settings_each_has_a_line_only(results: Results) -> None:
+    simulated = results.runs[results.runs["transport"] == "simulated"].assign(label=lambda runs: runs["label"])
+    few = replace(results, runs=simulated)
+    brief = first_screen(few, "en", brief=True, asked="simulated")
+    assert brief.count("<article") == 1 and 'href="#s1"' in brief and 'id="s1-answer"' not in brief
+    costs = first_screen(replace(few, heldout=few.heldout[:0]), "en", brief=True, asked=None)
+    rates = simulated["samples"] / simulated["duration_s"]
+    assert f"by throughput, {rates.max():,.0f} samples/s; no held-out loss was recorded" in costs
+
+
+def test_a_figure_of_many_algorithms_shows_the_first_and_the_baseline(results: Results) -> None:
+    """Twelve copies of EASGD are all before all-reduce, which is shown nevertheless."""
+    mpi = results.runs[(results.runs["transport"] == "mpi") & (results.runs["status"] == "completed")]
+    copies = [mpi[mpi["label"] == "easgd"].assign(label=f"e{i:02d}") for i in range(12)]
+    copies = [own.assign(run_id=own["run_id"] + own["label"]) for own in copies]
+    curves = [
+        results.heldout[results.heldout["run_id"] == run_id.removesuffix(label)].assign(run_id=run_id)
+        for own in copies
+        for run_id, label in zip(own["run_id"], own["label"], strict=True)
+    ]
+    runs = pd.concat([mpi[mpi["label"] == "allreduce-sgd"], *copies], ignore_index=True)
+    heldout = pd.concat([results.heldout, *curves], ignore_index=True)
+    html = first_screen(replace(results, runs=runs, heldout=heldout), "en")
+    figure = html[html.index("<figure>") : html.index("</figure>")]
+    assert all(f">{name}<" in figure for name in ("e00", "e08", "allreduce-sgd")) and ">e09<" not in figure
+    assert "3 more are in the comparison below." in figure
 
 
 def test_a_japanese_first_screen_has_no_english_sentence(results: Results) -> None:
