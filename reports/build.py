@@ -21,6 +21,7 @@ from analysis.timing import time_split
 from bench.records import STATUSES, TABLES, Results
 from reports import figures, words
 from reports.answer import answer
+from reports.batches import in_batches
 from reports.comparison import bad_run, comparison, counted, metrics
 from reports.conditions import conditions
 from reports.decision import decision
@@ -40,6 +41,7 @@ MEASURED = ("mpi", "horovod")
 BASELINE = "allreduce-sgd"
 SIMULATED_ANSWERS = 3
 """Settings that were only simulated and have an answer of their own; of more, each has a line."""
+MOVED = ["run_id", "kind", "nbytes", "wire_nbytes"]
 OPEN_RUNS = 30
 """Runs of a report up to which the lists of runs are open from the start."""
 
@@ -209,15 +211,23 @@ def _bare(frame: pd.DataFrame) -> pd.DataFrame:
     return bare
 
 
+def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Frames of batches as one; empty ones would make it forget its types."""
+    full = [frame for frame in frames if len(frame)] or frames[:1]
+    return _bare(pd.concat(full, ignore_index=True))
+
+
 def _material(results: Results, sources: Sequence[str], beside: str) -> Material:
     """The tables that all parts are made from."""
-    split = time_split(results.events, results.runs)
-    table = _bare(per_run(results, split=split))
+    splits, tables = [], []
+    for batch in in_batches(results):
+        splits.append(time_split(batch.events, batch.runs))
+        tables.append(per_run(batch, split=splits[-1]))
+    split, table = _joined(splits), _joined(tables)
+    table = table.set_index("run_id").loc[results.runs["run_id"]].reset_index()  # whatever the batches were
     look_of = looks(zip(results.runs["label"], results.runs["algorithm"], strict=True))
     split = split.merge(table[["run_id", "label"]], on="run_id")
-    return Material(
-        results, table, _bare(summarise(table)), _bare(split), look_of, sources, environment(look_of, beside)
-    )
+    return Material(results, table, _bare(summarise(table)), split, look_of, sources, environment(look_of, beside))
 
 
 def _of_setting(everything: Material, name: str, study: str, workload: str, workers: int) -> Material:
@@ -288,7 +298,8 @@ def _setting(
         "bad": [bad_run(run) for run in runs[runs["status"] != "completed"].sort_values("run_id").to_dict("records")],
         "drawn": panels(material, histogram, transports, target),
         "sections": _sections(registry.PER_SETTING, material),
-        "conditions": conditions(results, runs),
+        # It adds up bytes: of millions of events, only what that takes is selected.
+        "conditions": conditions(replace(results, events=results.events[MOVED]), runs),
         "parts": [part for part in PARTS if (split.loc[split["run_id"].isin(done["run_id"]), part[0]] > 0).any()],
         "many_ranks": setting.workers > figures.RANKS,
         "runs": listed,

@@ -39,7 +39,9 @@ def main(argv: list[str]) -> int:
     from reports import export
     from reports.build import build
     from reports.found import found_in
+    from reports.memory import give_back
 
+    give_back()
     try:
         found = found_in(folders, output.parent)
     except (ValueError, OSError) as error:
