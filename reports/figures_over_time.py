@@ -91,7 +91,8 @@ def consensus(name: str, means: pd.DataFrame, looks: Mapping[str, Look], where: 
         means: rows of `analysis.curves.over_runs` of labels that are not zero all along.
     """
     positive = means.loc[means["mean"] > 0, "mean"]
-    floor = 10.0 ** math.floor(math.log10(max(float(positive.min()), 1e-6 * float(positive.max()))))
+    lowest = max(float(positive.min()), 1e-6 * float(positive.max()))
+    floor = 10.0 ** math.floor(math.log10(0.99 * lowest))  # below it, so that it stands for zero alone
     by_label = {str(label): own.sort_values("snapshot") for label, own in means.groupby("label")}
     ends = {
         label: (float(own["t_s"].iloc[-1]), max(float(own["mean"].iloc[-1]), floor)) for label, own in by_label.items()

@@ -107,7 +107,7 @@ def front(name: str, rows: pd.DataFrame, looks: Mapping[str, Look], where: str, 
         axes.plot([*corner_x, right], [*corner_y, y[on_front][-1]], color=MUTED, linewidth=0.8, dashes=(2, 2), zorder=1)
         for label, (a, b) in points.items():
             look, best = looks[label], bool(on_front[list(points).index(label)])
-            axes.plot([a], [b], look.marker, color=look.light, markersize=6.5 if best else 4.5,
+            axes.plot([a], [b], look.marker, color=look.light, markersize=6.5 if best else 4.5, clip_on=False,
                       fillstyle="full" if best else "none", zorder=3)  # fmt: skip
         axes.set_xlabel("seconds to the target")
         axes.set_ylabel(f"bytes on the wire to the target [{unit_name}]")

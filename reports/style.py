@@ -78,7 +78,7 @@ def looks(algorithms: Iterable[tuple[str, str]]) -> dict[str, Look]:
         if number is not None and number not in taken.values():
             taken[label] = number
     given = {label: LOOKS[number] for label, number in taken.items()}
-    free = [look for look in LOOKS if look.number not in taken.values()]
+    free = [look for look in LOOKS[1:] if look.number not in taken.values()]  # the neutral one is the baseline's alone
     others = [label for label, _ in pairs if label not in taken]
     for i, label in enumerate(others):
         again = i - len(free)
