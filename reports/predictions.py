@@ -57,7 +57,7 @@ def predictions(
         "sentences": _sentences(judged, runs) if len(judged) else [],
         "excluded": _excluded(paired),
         "tolerance": words.percent(TOLERANCE),
-        "rows": [_row({str(name): value for name, value in row.items()}) for row in judged.to_dict("records")],
+        "rows": len(judged),
         "agreement": figures.agreement("agreement", judged, looks, TOLERANCE) if len(judged) else None,
         "ratios": figures.ratios("ratios", judged, looks, TOLERANCE) if len(judged) else None,
         "panels": panels,
@@ -162,47 +162,6 @@ def _excluded(paired: pd.DataFrame) -> list[str]:
 def _reason(text: str) -> str:
     """Why a pair is not compared, in the reader's language."""
     return retold(text, REASONS, LIMITS)
-
-
-def _row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the table: texts, and numbers to sort by."""
-    return {
-        "label": row["label"],
-        "workload": row["workload"],
-        "workers": row["workers"],
-        "where": _over(row),
-        "within": bool(row["within"]),
-        "ratio": {**_span(row, "ratio"), "sort": abs(row["off"])},
-        "cells": [
-            *(_span(row, f"{side}_samples_per_s") for side in ("measured", "predicted")),
-            _both(row, "exposed_comm_share", lambda value: f"{100 * value:.0f} %"),
-            _both(row, "wire_nbytes_per_sample", words.nbytes),
-            _both(row, "final_heldout_loss", lambda value: words.number(value, 4)),
-        ],
-    }
-
-
-def _over(row: Mapping[str, Any]) -> str:
-    """The transport, and what each rank was limited to."""
-    title, rate = words.transport(str(row["transport"])), float(row["rate_Gbit_per_s"])
-    return title if math.isnan(rate) else t("{transport}, {rate} Gbit/s", transport=title, rate=f"{rate:g}")
-
-
-def _span(row: Mapping[str, Any], name: str) -> dict[str, Any]:
-    text, low, high = (words.number(float(row[f"{name}{end}"])) for end in ("", "_low", "_high"))
-    small = "" if words.NOTHING in (low, high) or low == high == text else t("{low} to {high}", low=low, high=high)
-    return {"text": text, "small": small, "sort": row[name]}
-
-
-def _both(row: Mapping[str, Any], name: str, as_text: Any) -> dict[str, Any]:
-    """Measured, and what was predicted instead."""
-    sides = [float(row[f"{side}_{name}"]) for side in ("measured", "predicted")]
-    texts = [words.NOTHING if math.isnan(side) else as_text(side) for side in sides]
-    return {
-        "text": texts[0],
-        "small": t("predicted {value}", value=texts[1]),
-        "sort": "" if math.isnan(sides[0]) else sides[0],
-    }
 
 
 def _panels(rows: pd.DataFrame, summary: pd.DataFrame, looks: Mapping[str, Look]) -> list[dict[str, Any]]:

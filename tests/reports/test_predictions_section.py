@@ -17,6 +17,8 @@ from reports import cli
 from reports.build import build as page_of
 from reports.build import environment
 from reports.predictions import predictions
+from reports.sections import predicted_pairs
+from reports.sections.base import Material
 from reports.style import looks
 from tests.support.synthetic import SCHEDULES, WORKERS, write_results, write_run
 
@@ -54,20 +56,29 @@ def with_runs(results: Results, change: Any) -> Results:
     return replace(results, runs=pd.DataFrame(rows, columns=results.runs.columns))
 
 
-def test_every_pair_is_a_row_with_its_ratio(results: Results, html: str) -> None:
+def material(results: Results) -> Material:
+    table = per_run(results)
+    look_of = looks(zip(results.runs["label"], results.runs["algorithm"], strict=True))
+    return Material(results, table, summarise(table), table, look_of, (), environment(look_of))
+
+
+def test_every_pair_is_a_row_with_its_ratio(results: Results) -> None:
     done = results.runs[results.runs["status"] == "completed"]
     cells = set(zip(done["label"], done["transport"], strict=True))
     expected = {(label, t) for label, t in cells if t != "simulated" and (label, "simulated") in cells}
-    found = context(results)
+    found = predicted_pairs.section(material(results))
     assert found is not None
-    titles = {"mpi": "MPI", "horovod": "Horovod"}
-    assert {(row["label"], row["where"]) for row in found["rows"]} == {(label, titles[t]) for label, t in expected}
-    assert {row["ratio"]["text"] for row in found["rows"]} == {"0.800"} and not any(r["within"] for r in found["rows"])
-    row = next(r for r in found["rows"] if (r["label"], r["where"]) == ("allreduce-sgd", "MPI"))
+    (table,) = found.tables
+    assert set(zip(table.file["label"], table.file["transport"], strict=True)) == expected
+    assert table.file["ratio"].to_numpy() == pytest.approx(0.8) and not table.file["within"].any()
+    text = words(str(found.html).replace("</t", " </t").replace("<small", " <small"))
+    assert found.html.count("<tr") == 1 + len(expected) and text.count("beyond 10 %") == len(expected)
+    row = table.file[(table.file["label"] == "allreduce-sgd") & (table.file["transport"] == "mpi")].iloc[0]
     # 4 workers x 16 samples / 21 ms; 4/5 of that; of 21 ms, (3 + 4) ms of waiting, as in the longer simulated run.
-    assert [cell["text"] for cell in row["cells"][:3]] == ["3,048", "2,438", "33 %"]
-    assert row["cells"][2]["small"] == "predicted 33 %"
-    assert html.count("<tr>") == 1 + len(expected)
+    assert row["measured_samples_per_s"] == pytest.approx(64 / 0.021)
+    assert row["predicted_samples_per_s"] == pytest.approx(0.8 * 64 / 0.021)
+    assert row["measured_exposed_comm_share"] == pytest.approx(1 / 3) == row["predicted_exposed_comm_share"]
+    assert re.search(r"allreduce-sgd beyond 10 % digits-mlp 4 MPI 0\.800 3,048 2,438 33 % 33 % ", text)
 
 
 def test_what_does_not_agree_is_said(html: str) -> None:
@@ -91,7 +102,7 @@ def test_what_agrees_is_said_and_a_calibration_is_taken_at_its_word(results: Res
     said = " ".join(found["sentences"])
     assert "Do not decide" not in said and "guess" not in said
     assert "also predicted to have it in 2 of 2 comparisons" in said  # over MPI and over Horovod
-    assert all(row["within"] for row in found["rows"])
+    assert found["rows"] == 7
 
 
 def test_a_what_if_is_named_but_not_compared(results: Results) -> None:
@@ -161,7 +172,10 @@ def test_runs_without_a_loss_are_shown_by_their_throughput(results: Results) -> 
 def test_names_from_outside_stay_text(tmp_path: Path) -> None:
     for transport in ("mpi", "simulated"):
         write_run(tmp_path, SCHEDULES[0], transport, 0, label="<b>x & $y$", workload="<i>w", steps=5)
-    found = section(load(tmp_path))
+    results = load(tmp_path)
+    pairs = predicted_pairs.section(material(results))
+    assert pairs is not None
+    found = section(results) + pairs.html
     assert found and "<b>" not in found and "<i>" not in found and "&lt;b&gt;x &amp; $y$" in found
 
 
