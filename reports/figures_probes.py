@@ -19,6 +19,7 @@ Values = NDArray[np.float64]
 
 FLOOR = 1e-6  # densities are drawn over so many powers of ten below the highest
 STEPS = "steps of a worker"
+APART = 0.13  # of the axes' height, between words at the ends of two lines
 
 
 def density(
@@ -55,7 +56,7 @@ def density(
         finish(axes)
         axes.yaxis.set_major_locator(LogLocator(numticks=5))
         axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0e}".replace("e-0", "e-").replace("e+00", "")))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}".replace("e-0", "e-")))
         return to_svg(figure, name, f"Spectral density of {label}", text)
 
 
@@ -121,8 +122,8 @@ def noise_parts(
     """
     with rc_context(theme()):
         figure = canvas(3.3, 3.3)
-        above = figure.add_axes((0.165, 0.58, 0.615, 0.4))
-        below = figure.add_axes((0.165, 0.125, 0.615, 0.4), sharex=above)
+        above = figure.add_axes((0.19, 0.58, 0.59, 0.4))
+        below = figure.add_axes((0.19, 0.125, 0.59, 0.4), sharex=above)
         above.axhline(1, color=MUTED, linewidth=0.6)
         above.set_ylim(*ratios)
         outside = np.clip(each["ratio"], *ratios)
@@ -133,20 +134,16 @@ def noise_parts(
         last = middle.iloc[-1]
         span = float(middle["step"].max() - middle["step"].min()) or 1.0
         at = float(last["step"]) + 0.04 * span
-        height = ratios[1] - ratios[0]
-        apart = 0.06 * height
-        ratio, control = (float(np.clip(last[column], *ratios)) for column in ("ratio", "control"))
-        middle_of = min(max((ratio + control) / 2, ratios[0] + apart), ratios[1] - apart)
-        up = 1 if ratio >= control else -1
-        shift = max(apart, abs(ratio - control) / 2) * up
-        _beside(above, at, middle_of + shift, "effective", look.light)
-        _beside(above, at, middle_of - shift, "control", MUTED)
+        _beside(
+            above, at, {"effective": (float(last["ratio"]), look.light), "control": (float(last["control"]), MUTED)}
+        )
         if levels is None:
             below.set_ylim(0, 1)
             below.set_yticks([])
         else:
             below.set_yscale("log")
             below.set_ylim(*levels)
+            ends = {}
             for column, words, dash in PARTS:
                 seen = middle[middle[column] > 0]
                 if seen.empty:
@@ -154,7 +151,8 @@ def noise_parts(
                 below.plot(each["step"], each[column].where(each[column] > 0), "o", color=look.light, markersize=2.2,
                            alpha=0.45, markeredgewidth=0)  # fmt: skip
                 below.plot(seen["step"], seen[column], color=look.light, linewidth=1.6, linestyle=dash)
-                _beside(below, at, float(seen.iloc[-1][column]), words, look.light)
+                ends[words] = (float(seen.iloc[-1][column]), look.light)
+            _beside(below, at, ends)
             if not (middle["noise_diversity"] > 0).any():
                 below.text(0.03, 0.05, "no disagreement", transform=below.transAxes, color=MUTED, fontsize=SIZE - 1)
         below.set_ylabel("noise, squared length")
@@ -165,9 +163,21 @@ def noise_parts(
         below.xaxis.set_major_locator(MaxNLocator(4))
         if levels is not None:
             below.yaxis.set_major_locator(LogLocator(numticks=4))
-            below.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0e}".replace("e-0", "e-")))
+            below.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}".replace("e-0", "e-")))
         return to_svg(figure, name, f"Effective learning rate and noise of {label}", text)
 
 
-def _beside(axes: Axes, x: float, y: float, words: str, colour: str) -> None:
-    axes.text(x, y, words, color=colour, fontsize=SIZE - 1, verticalalignment="center", clip_on=False)
+def _beside(axes: Axes, x: float, ends: Mapping[str, tuple[float, str]]) -> None:
+    """Up to two words to the right of their lines' ends, apart from each other: word -> (y, colour)."""
+    to_axes = axes.transData + axes.transAxes.inverted()
+    places = {word: float(np.clip(to_axes.transform((x, y))[1], 0.06, 0.94)) for word, (y, _) in ends.items()}
+    upper_first = sorted(places, key=lambda word: -places[word])
+    if len(upper_first) == 2 and places[upper_first[0]] - places[upper_first[1]] < APART:
+        middle = min(max(sum(places.values()) / 2, 0.06 + APART / 2), 0.94 - APART / 2)
+        places = dict(zip(upper_first, (middle + APART / 2, middle - APART / 2), strict=True))
+    across = float(to_axes.transform((x, axes.get_ylim()[0]))[0])
+    for word, place in places.items():
+        axes.text(
+            across, place, word, transform=axes.transAxes, color=ends[word][1], fontsize=SIZE - 1,
+            verticalalignment="center", clip_on=False,
+        )  # fmt: skip

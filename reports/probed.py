@@ -6,7 +6,8 @@ measurement. A file that cannot be read becomes a sentence; nothing is raised.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,17 +162,25 @@ def drawn(material: Material, transport: str, labels: Sequence[str]) -> tuple[li
     own = material.summary[material.summary["transport"] == transport]
     loss = dict(zip(own["label"], own["final_heldout_loss"], strict=True))
     ranked = sorted(labels, key=lambda label: (not loss.get(label, np.nan) < np.inf, loss.get(label, 0.0), label))
-    said = t(
+    fewer = t(
         "Drawn are the {n} of {total} algorithms with the lowest held-out loss at the end; the table has all.",
         n=DRAWN,
         total=len(labels),
     )
-    return sorted(ranked[:DRAWN]), said
+    return sorted(ranked[:DRAWN]), fewer
 
 
 def averaged(name: str, heading: str, unit: str = "", meaning: str = "", **more: Any) -> Shown:
     """A column of `over_seeds`, with its interval."""
     return Shown(name, heading, unit, meaning, low=f"{name}_low", high=f"{name}_high", how="interval", **more)
+
+
+def said(row: pd.Series, name: str, text: Callable[[float], str] = words.number) -> str:
+    """A value of a row of `over_seeds` in a sentence, with its interval and how many runs it is from."""
+    value, low, high = (text(float(row[column])) for column in (name, f"{name}_low", f"{name}_high"))
+    if math.isnan(float(row[f"{name}_low"])):
+        return t("{value} (n={n})", value=value, n=int(row["n"]))
+    return t("{value} ({low} to {high}, n={n})", value=value, low=low, high=high, n=int(row["n"]))
 
 
 def where(rows: pd.DataFrame) -> str:

@@ -21,6 +21,7 @@ from reports.probed import (
     other_calls,
     over_seeds,
     probed,
+    said,
     where,
 )
 from reports.sections.base import Material, Section
@@ -115,24 +116,20 @@ def _sentences(shown: pd.DataFrame) -> list[str]:
     high = shown[shown["highest"] >= NEGLIGIBLE]
     if len(high):
         most = high.sort_values("highest").iloc[-1]
-        values = {
-            "label": most["label"],
-            "highest": words.number(float(most["highest"])),
-            "gain": words.number(abs(float(most["gain"]))),
-        }
+        values = {"label": most["label"], "highest": said(most, "highest"), "gain": said(most, "gain")}
         if float(most["gain"]) >= 0:
             found.append(
                 t(
-                    "The highest barriers are those of {label}: {highest} nat at most. Still the mean of all workers "
-                    "has a loss {gain} nat lower than theirs on average.",
+                    "The highest barriers are those of {label}: {highest} nat. Still averaging all workers gains: "
+                    "their loss less that of their mean is {gain} nat.",
                     **values,
                 )
             )
         else:
             found.append(
                 t(
-                    "The highest barriers are those of {label}: {highest} nat at most. The mean of all workers has a "
-                    "loss {gain} nat higher than theirs on average: they do not belong together.",
+                    "The highest barriers are those of {label}: {highest} nat. Averaging all workers does harm: "
+                    "their loss less that of their mean is {gain} nat.",
                     **values,
                 )
             )

@@ -23,6 +23,7 @@ from reports.probed import (
     other_calls,
     over_seeds,
     probed,
+    said,
 )
 from reports.sections.base import Material, Section
 from reports.shown import Shown, ShownTable
@@ -78,6 +79,7 @@ def _panel(material: Material, transport: str, every: pd.DataFrame) -> Panel:
             snapshots=rows["snapshot"].nunique(),
             count=f"{int(first['samples']):,}",
         ),
+        _smoothed(rows),
         *_sentences(shown),
         fewer,
         other_calls(every, rows),
@@ -115,6 +117,12 @@ def running(rows: pd.DataFrame) -> pd.DataFrame:
     return middle
 
 
+def _smoothed(rows: pd.DataFrame) -> str:
+    if rows["snapshot"].nunique() < MANY:
+        return ""
+    return t("Single values scatter widely: the lines are running medians over {window} planned times.", window=WINDOW)
+
+
 def _limits(rows: pd.DataFrame) -> tuple[tuple[float, float], tuple[float, float] | None]:
     """Axes that hold nearly all ratios, and all noise."""
     seen = rows[["ratio", "control"]].to_numpy(dtype=np.float64)
@@ -143,11 +151,11 @@ def _sentences(shown: pd.DataFrame) -> list[str]:
         found.append(
             t(
                 "Disagreement adds most noise in {label}: {share} of what mini-batches and disagreement make together. "
-                "It changes the effective learning rate there by {change} of the nominal one (median of the difference "
-                "to the control).",
+                "It changes the effective learning rate there by {change} of the nominal one, in the median over "
+                "training and against the control.",
                 label=most["label"],
-                share=words.percent(float(most["share"])),
-                change=_signed(float(most["change"])),
+                share=said(most, "share", words.percent),
+                change=said(most, "change", _signed),
             )
         )
     off = shown[(shown["control"] - 1).abs() > COARSE]
@@ -155,9 +163,9 @@ def _sentences(shown: pd.DataFrame) -> list[str]:
         far = off.loc[(off["control"] - 1).abs().sort_values().index].iloc[-1]
         found.append(
             t(
-                "The control should be 1. It strays to {control} ({label}): the overall slope is too small against the "
-                "noise to read the effective rate itself, look at its difference to the control.",
-                control=words.number(float(far["control"])),
+                "The control should be 1. It strays to {control} in {label}: the overall slope is too small against "
+                "the noise to read the effective rate itself, look at its difference to the control.",
+                control=said(far, "control"),
                 label=far["label"],
             )
         )
@@ -175,7 +183,11 @@ def _main(material: Material, transport: str, shown: pd.DataFrame) -> ShownTable
         (
             Shown("label", t("Algorithm")),
             Shown("n", t("Seeds"), meaning=t("Of each run the median over its snapshots counts, then their mean.")),
-            Shown("snapshots", t("Planned times")),
+            Shown(
+                "snapshots",
+                t("Planned times"),
+                meaning=t("Without the start, where all workers stand at one point."),
+            ),
             averaged("ratio", t("Effective / nominal rate"), meaning=t("alpha_e / alpha")),
             averaged(
                 "control",

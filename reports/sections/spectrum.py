@@ -24,6 +24,7 @@ from reports.probed import (
     other_calls,
     over_seeds,
     probed,
+    said,
     where,
 )
 from reports.sections.base import Material, Section
@@ -182,20 +183,19 @@ def _compared(shown: pd.DataFrame, matrix: str) -> str:
     values = {
         "matrix": matrix,
         "sharp": sharp["label"],
-        "most": words.number(sharp["largest"]),
+        "most": said(sharp, "largest"),
         "flat": flat["label"],
-        "least": words.number(flat["largest"]),
-        "n": int(min(sharp["n"], flat["n"])),
+        "least": said(flat, "largest"),
     }
     if apart:
         return t(
-            "Largest eigenvalue of {matrix}: highest for {sharp} ({most}), lowest for {flat} ({least}); their "
-            "intervals over at least {n} seeds lie apart.",
+            "Largest eigenvalue of {matrix}: highest for {sharp}, {most}, lowest for {flat}, {least}. Their intervals "
+            "lie apart.",
             **values,
         )
     return t(
-        "Largest eigenvalue of {matrix}: highest for {sharp} ({most}), lowest for {flat} ({least}), with at least {n} "
-        "seeds each; that is not enough to call one of them sharper.",
+        "Largest eigenvalue of {matrix}: highest for {sharp}, {most}, lowest for {flat}, {least}. That is not enough "
+        "to call one of them sharper.",
         **values,
     )
 

@@ -200,7 +200,10 @@ def test_two_seeds_are_not_enough_to_call_a_model_sharper(folder: Path) -> None:
         for run_id in runs_of(folder, label):
             put(folder, tables.NUMBERS, curvature(run_id, 2, largest, 9.0))
     text = words(section(page(folder), "spectrum"))
-    assert "highest for allreduce-sgd (8.00), lowest for d-psgd (4.00), with at least 2 seeds each; that is not" in text
+    assert (
+        "highest for allreduce-sgd, 8.00 (8.00 to 8.00, n=2), lowest for d-psgd, 4.00 (4.00 to 4.00, n=2). That is not"
+        in text
+    )
 
 
 def test_simulated_models_have_a_panel_of_their_own(folder: Path) -> None:
@@ -249,7 +252,8 @@ def test_noise_is_the_median_of_a_run_and_the_mean_of_runs(folder: Path) -> None
     assert rows.loc["d-psgd", ["n", "snapshots", "noise_scale"]].tolist() == [2, 3, 64.0]
     assert rows.loc["allreduce-sgd", ["ratio", "share"]].tolist() == [1.0, 0.0]
     part = section(made, "noise")
-    assert "adds most noise in d-psgd: 25 % of what" in words(part) and "by -37.5 % of the nominal one" in words(part)
+    assert "adds most noise in d-psgd: 25 % (25 % to 25 %, n=2) of what" in words(part)
+    assert "by -37.5 % (-50.0 % to -25.0 %, n=2) of the nominal one" in words(part)
     assert "The control should be 1" not in words(part)
     assert [found for found in descriptions(part) if "d-psgd" in found and "rate 0.625, control 1.00" in found]
     assert part.count("no disagreement") == 1
@@ -258,7 +262,7 @@ def test_noise_is_the_median_of_a_run_and_the_mean_of_runs(folder: Path) -> None
 def test_a_control_that_strays_is_said(folder: Path) -> None:
     (first, _) = runs_of(folder, "d-psgd")
     put(folder, tables.NOISE, [{**noise(first, 1, 1.0, 3.0, 1.0), "alpha_e_control": 1.0}])
-    assert "The control should be 1. It strays to 2.00 (d-psgd)" in words(section(page(folder), "noise"))
+    assert "The control should be 1. It strays to 2.00 (n=1) in d-psgd:" in words(section(page(folder), "noise"))
 
 
 def test_many_snapshots_have_running_medians() -> None:
@@ -363,7 +367,7 @@ def test_barriers_are_a_matrix_of_means_over_seeds(folder: Path) -> None:
     pairs = shown(made, "s1-barriers-pairs-mpi").loc["d-psgd"]
     assert pairs["barrier"].tolist() == [0.75, 1.0, 2.0] and pairs["seeds"].unique().tolist() == [2]
     assert "No barrier (below 0.001 nat): allreduce-sgd." in words(part)
-    assert "those of d-psgd: 2.00 nat at most. The mean of all workers has a loss 0.125 nat higher" in words(part)
+    assert "those of d-psgd: 2.00 (1.50 to 2.50, n=2) nat. Averaging all workers does harm:" in words(part)
 
 
 def test_a_matrix_is_symmetric_and_empty_on_its_diagonal() -> None:
