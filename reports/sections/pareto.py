@@ -27,8 +27,9 @@ def section(material: Material) -> Section | None:
         unit = next(((scale, name) for scale, name in words.BYTES if most >= 2 * scale), words.BYTES[-1])
         where = f"{material.setting.described}, {words.transport(transport)}"
         svg = front(material.id(f"{transport}-pareto"), own, material.look_of, where, unit)
-        labels = material.summary.loc[material.summary["transport"] == transport, "label"]
-        missing = sorted(set(labels) - set(own["label"]))
+        rows_here = material.summary[material.summary["transport"] == transport]
+        ran = rows_here.loc[rows_here["completed"] + rows_here["diverged"] > 0, "label"]
+        missing = sorted(set(ran) - set(own["label"]))
         notes = [
             t("Not in the figure, because not every run reached the target: {labels}.", labels=words.named(missing))
         ] if missing else []  # fmt: skip
