@@ -20,6 +20,7 @@ from reports.sections import (
     network,
     noise,
     pareto,
+    predicted_pairs,
     profiles,
     scaling,
     spectrum,
@@ -43,6 +44,7 @@ PER_SETTING: tuple[Callable[[Material], Section | None], ...] = (
 OVERALL: tuple[Callable[[Material], Section | None], ...] = (
     claims.section,
     answers.section,
+    predicted_pairs.section,
     network.section,
     scaling.section,
     profiles.section,
