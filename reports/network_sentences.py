@@ -58,12 +58,14 @@ def _overtaken(change: Mapping[Any, Any]) -> str:
     else:
         told = t("{above} overtakes {below} at about {gbit}", **names, gbit=gbit_text(change["bandwidth_Gbit_per_s"]))
     sure = math.isfinite(change["shown_low"]) and math.isfinite(change["shown_high"])
-    return told if sure else t("{change} (the runs do not show it on both sides)", change=told)
+    return told if sure else t("{change} (not shown)", change=told)
 
 
-def notes(own: pd.DataFrame, criterion: Criterion, target: float) -> list[str]:
+def notes(own: pd.DataFrame, changes: pd.DataFrame, criterion: Criterion, target: float) -> list[str]:
     """What a reader must know to judge the figures."""
     found = []
+    if len(changes) and changes[["shown_low", "shown_high"]].isna().any(axis=None):
+        found.append(t("Not shown: the runs do not show on both sides of a cross-over which of the two is faster."))
     if criterion.name == "samples_per_s":
         found.append(
             t("These runs have no gradients: they say how fast samples are worked through, not what is learned.")
@@ -79,8 +81,9 @@ def notes(own: pd.DataFrame, criterion: Criterion, target: float) -> list[str]:
     if len(off) and criterion.name != "final_heldout_loss":
         middle, most = words.percent(float(off.median())), words.percent(float(off.max()))
         found.append(
-            t("How good interpolation is: each inner bandwidth, interpolated from its two neighbours instead of "
-              "simulated, is off by {middle} in the middle and by {most} at most.", middle=middle, most=most)
+            t("How good interpolation is: with each inner bandwidth left out in turn and interpolated from its two "
+              "neighbours, the error is {middle} at the median and {most} at most. The sliders' steps are shorter.",
+              middle=middle, most=most)
         )  # fmt: skip
     everywhere = own[["latency_s", "bandwidth_Gbit_per_s"]].drop_duplicates()
     counts = own.groupby("label").size()

@@ -77,7 +77,7 @@ def _panel(
         "difference": difference,
         "drawn": drawn,
         "heading": t(first.heading),
-        "notes": notes(own, first, target),
+        "notes": notes(own, changes, first, target),
         "bandwidths": own["bandwidth_Gbit_per_s"].nunique(),
         "latencies": own["latency_s"].nunique(),
         "criteria": [{"name": one.name, "heading": t(one.heading)} for one in criteria],

@@ -118,7 +118,7 @@ def test_sentences_tell_who_leads_where_and_how_sure_that_is(made: Section) -> N
     assert "Latency 10 µs: local-sgd leads at 0.1 Gbit/s; ad-psgd overtakes local-sgd at about 0.406 Gbit/s" in text
     assert "Latency 1 ms: local-sgd leads at 0.1 Gbit/s; ad-psgd overtakes local-sgd at about 0.406 Gbit/s" in text
     assert text.count("; allreduce-sgd overtakes ad-psgd at about ") == 1  # not on the slow latency
-    assert "is off by" in text and "nobody" not in text and "Not simulated" not in text
+    assert "the error is " in text and "nobody" not in text and "Not simulated" not in text
     assert "simulated, not measured" in text
 
 
