@@ -219,12 +219,8 @@ def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _material(results: Results, sources: Sequence[str], beside: str) -> Material:
     """The tables that all parts are made from."""
-    splits, tables = [], []
-    for batch in in_batches(results):
-        splits.append(time_split(batch.events, batch.runs))
-        tables.append(per_run(batch, split=splits[-1]))
-    split, table = _joined(splits), _joined(tables)
-    table = table.set_index("run_id").loc[results.runs["run_id"]].reset_index()  # whatever the batches were
+    split = _joined([time_split(batch.events, batch.runs) for batch in in_batches(results)])
+    table = _bare(per_run(results, split=split))
     look_of = looks(zip(results.runs["label"], results.runs["algorithm"], strict=True))
     split = split.merge(table[["run_id", "label"]], on="run_id")
     return Material(results, table, _bare(summarise(table)), split, look_of, sources, environment(look_of, beside))
