@@ -15,7 +15,7 @@ from reports.sections.base import Material, Section
 from reports.shown import Mark, Shown, ShownTable
 
 ALSO = (
-    "study", "workers", "simulated", "criterion", "sure", "target_loss", "n_rival", "n_baseline", "time_saved_beyond",
+    "study", "workload", "workers", "simulated", "criterion", "sure", "ties", "target_loss", "n_rival", "n_baseline", "time_saved_beyond",
     "time_shown", "wire_measure",
 )  # fmt: skip
 
@@ -36,7 +36,6 @@ def section(material: Material) -> Section | None:
             Shown("transport", t("On"), text=words.transport),
             Shown("best", t("Best")),
             Shown("certainty", t("How sure")),
-            Shown("ties", t("May be as good")),
             _number("time_to_target_s", t("Time to target"), "s"),
             Shown("rival", t("Compared")),
             Shown("baseline", t("Baseline")),
