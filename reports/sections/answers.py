@@ -15,8 +15,8 @@ from reports.sections.base import Material, Section
 from reports.shown import Mark, Shown, ShownTable
 
 ALSO = (
-    "study", "workload", "workers", "simulated", "criterion", "sure", "ties", "target_loss", "n_rival", "n_baseline", "time_saved_beyond",
-    "time_shown", "wire_measure",
+    "study", "workload", "workers", "simulated", "criterion", "sure", "ties", "target_loss", "n_rival", "n_baseline",
+    "time_saved_beyond", "time_shown", "wire_measure",
 )  # fmt: skip
 
 
