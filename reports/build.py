@@ -13,6 +13,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from analysis.ages import applied_gradients
 from analysis.comparison import winner
 from analysis.completeness import missing
 from analysis.staleness import staleness_histogram
@@ -219,8 +220,13 @@ def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _material(results: Results, sources: Sequence[str], beside: str) -> Material:
     """The tables that all parts are made from."""
-    split = _joined([time_split(batch.events, batch.runs) for batch in in_batches(results)])
-    table = _bare(per_run(results, split=split))
+    splits, applied = [], []
+    for batch in in_batches(results):  # what these two make on the way is several times the events
+        splits.append(time_split(batch.events, batch.runs))
+        applied.append(applied_gradients(batch.events, batch.runs))
+    split = _joined(splits)
+    table = _bare(per_run(results, split=split, applied=_joined(applied)))
+    del applied
     look_of = looks(zip(results.runs["label"], results.runs["algorithm"], strict=True))
     split = split.merge(table[["run_id", "label"]], on="run_id")
     return Material(results, table, _bare(summarise(table)), split, look_of, sources, environment(look_of, beside))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.ages import applied_gradients
+from analysis.summary import per_run
 from analysis.timing import time_split
 from bench.records import Results, load
 from reports.batches import in_batches
@@ -32,12 +35,19 @@ def test_each_run_is_in_one_batch_with_all_its_rows(results: Results, most: int)
     assert len(batches) == {1: results.events["run_id"].nunique(), 10**9: 1}.get(most, len(batches))
 
 
-def test_time_split_of_batches_is_that_of_the_whole(results: Results) -> None:
-    whole = time_split(results.events, results.runs)
-    parts = [time_split(batch.events, batch.runs) for batch in in_batches(results, 800)]
+@pytest.mark.parametrize("reduced", [time_split, applied_gradients])
+def test_reductions_of_batches_are_those_of_the_whole(reduced: Callable[..., pd.DataFrame], results: Results) -> None:
+    whole = reduced(results.events, results.runs)
+    parts = [reduced(batch.events, batch.runs) for batch in in_batches(results, 800)]
     assert len(parts) > 5
     joined = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    pd.testing.assert_frame_equal(joined, whole, check_exact=True)
+    pd.testing.assert_frame_equal(joined, whole.reset_index(drop=True), check_exact=True)
+
+
+def test_numbers_of_runs_are_the_same_from_batches(results: Results) -> None:
+    parts = [applied_gradients(batch.events, batch.runs) for batch in in_batches(results, 800)]
+    applied = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    pd.testing.assert_frame_equal(per_run(results, applied=applied), per_run(results), check_exact=True)
 
 
 def test_nothing_has_one_batch_and_mixed_events_are_refused(results: Results) -> None:
