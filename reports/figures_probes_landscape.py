@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from seaborn import color_palette
 
-from reports.drawing import INK, MUTED, SIZE, canvas, finish, labels_at_ends, theme, to_svg
+from reports.drawing import INK, MUTED, SIZE, Box, boxes, canvas, finish, labels_at_ends, theme, to_svg
 from reports.style import Look
 from reports.words import number
 
@@ -164,6 +164,7 @@ def way(name: str, lines: pd.DataFrame, looks: Mapping[str, Look], where: str) -
         return to_svg(figure, name, "Loss on the way from the first model to the last", f"{where}. {'; '.join(text)}.")
 
 
+SHADES = 32  # as many colours a heat map has: cells of one colour are one path
 NUMBERS = 10
 """Most columns of a heat map that has room for a number in each cell."""
 
@@ -208,20 +209,18 @@ def heat(
     with rc_context(theme()):
         figure = canvas(width, tall)
         axes = figure.add_axes((left, 0.45 / tall, 0.81, 1 - 0.5 / tall))
-        for i in range(rows):
-            for j in range(columns):
-                value = cells[i, j]
-                if math.isnan(value):
-                    continue
-                share = min(value / top, 1.0) if top > 0 and math.isfinite(value) else float(value > 0)
-                fill = to_hex(palette(share)) if math.isfinite(value) else "#ffffff"
-                axes.fill([j, j + 1, j + 1, j], [i, i, i + 1, i + 1], color=fill, linewidth=0)
-                if columns <= NUMBERS:
-                    light = _luminance(fill) > EQUAL
-                    axes.text(
-                        j + 0.5, i + 0.5, number(said[i, j], 2 if shown is None else 3), ha="center", va="center",
-                        color="#101014" if light else "#ffffff", fontsize=SIZE - 1,
-                    )  # fmt: skip
+        fills: dict[str, list[Box]] = {}
+        for i, j in np.argwhere(~np.isnan(cells)):
+            share = min(cells[i, j] / top, 1.0) if top > 0 else 0.0
+            fill = to_hex(palette(round(share * SHADES) / SHADES)) if math.isfinite(cells[i, j]) else "#ffffff"
+            fills.setdefault(fill, []).append((float(j), float(i), 1.0, 1.0))
+            if columns <= NUMBERS:
+                axes.text(
+                    j + 0.5, i + 0.5, number(said[i, j], 2 if shown is None else 3), ha="center", va="center",
+                    color="#101014" if _luminance(fill) > EQUAL else "#ffffff", fontsize=SIZE - 1,
+                )  # fmt: skip
+        for fill, cells_of in sorted(fills.items()):
+            boxes(axes, cells_of, facecolor=fill, linewidth=0)
         for i, j in best:
             axes.plot([j, j + 1, j + 1, j, j], [i, i, i + 1, i + 1, i], color=INK, linewidth=2, clip_on=False)
         axes.set_xlim(0, columns)

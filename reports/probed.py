@@ -237,6 +237,9 @@ def of_panels(
         for panel in panels
     ]
     html = environment.get_template("sections/probes.html.j2").render(
-        meaning=meaning, panels=shown, problems=sorted(set(problems))
+        meaning=meaning,
+        panels=shown,
+        problems=sorted(set(problems)),
+        level="h3" if material.setting is None else "h4",  # one below the section's own
     )
     return Section(material.id(name), title, Markup(html), tuple(table for panel in panels for table in panel.every))

@@ -27,6 +27,8 @@ from reports.probed import (
 from reports.sections.base import Material, Section
 from reports.shown import Shown, ShownTable
 
+LARGEST = 32
+"""Workers of the largest matrix that is drawn."""
 NEGLIGIBLE = 1e-3
 """[nat] A barrier below it cannot be told from rounding and the choice of points."""
 
@@ -60,6 +62,9 @@ def _panel(material: Material, transport: str, every: pd.DataFrame) -> Panel:
     )
     top = float(cells["barrier"].max()) if len(cells) else 0.0
     high = cells.groupby("label")["barrier"].max()
+    size = int(cells["second"].max()) + 1 if len(cells) else 0
+    if size > LARGEST:
+        high = high[:0]
     labels, fewer = drawn(material, transport, sorted(high[high >= NEGLIGIBLE].index))  # of others a sentence says it
     made = []
     for i, (label, group) in enumerate(cells[cells["label"].isin(labels)].groupby("label")):
@@ -73,6 +78,8 @@ def _panel(material: Material, transport: str, every: pd.DataFrame) -> Panel:
         title = f"Barriers between the workers of {label}"
         name = material.id(f"barriers-{transport}-{i}")
         made.append((str(label), figures.heat(name, title, matrix, top, "worker", "worker", text)))
+    if size > LARGEST:
+        fewer = t("With more than {most} workers the matrices are not drawn; the table has what counts.", most=LARGEST)
     sentences = [where(rows), *_sentences(shown), fewer, other_calls(every, rows)]
     groups = [
         Group(t("Barrier between each two workers in nat, mean over the seeds. Bright is high."), made, small=True)

@@ -93,7 +93,7 @@ def _grids(material: Material, runs: pd.DataFrame) -> Iterator[Grid]:
         if group["mu"].nunique() > 1:
             label = str(algorithm) if algorithm in material.look_of else str(sorted(group["label"])[0])
             several = runs["workload"].nunique() > 1 or runs["study"].nunique() > 1
-            name = f"{algorithm}, {workload}, {study}" if several else str(algorithm)
+            name = f"{algorithm} ({workload}, {study})" if several else str(algorithm)
             yield Grid(name, material.look_of[label], group)
 
 
