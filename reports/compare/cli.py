@@ -32,6 +32,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--point", action="store_true", help="judge conditions by the estimates alone, shown or not")
     p.add_argument("--any-study", action="store_true", help="compare two studies though their names differ")
     p.add_argument("--all", action="store_true", help="list every number, not only the headlines")
+    p.add_argument("-o", "--output", metavar="FILE", help="write it as a page of HTML too")
+    p.add_argument("--lang", choices=("en", "ja"), default="en", help="language of the page (%(default)s)")
     p.add_argument("--json", metavar="FILE", help="write everything as JSON too; - is the standard output, alone")
     return p
 
@@ -43,8 +45,9 @@ def main(argv: list[str]) -> int:
         StudyError: it cannot be asked like that.
     """
     a = parser().parse_args(argv)
-    if a.json not in (None, "-") and (Path(a.json).is_dir() or not Path(a.json).parent.is_dir()):
-        raise StudyError(f"--json: cannot write to {a.json} (give a file in a folder that exists, or -)")
+    for option, given in (("--json", a.json), ("-o", a.output)):
+        if given not in (None, "-") and (Path(given).is_dir() or not Path(given).parent.is_dir()):
+            raise StudyError(f"{option}: cannot write to {given} (give a file in a folder that exists)")
     from bench.records import write_atomic
     from reports import folders
     from reports.compare.conditions import parse
@@ -59,6 +62,10 @@ def main(argv: list[str]) -> int:
         raise StudyError(str(error)) from error
     if a.json != "-":
         print(text(found, everything=a.all))
+    if a.output is not None:
+        from reports.compare.page import page
+
+        write_atomic(Path(a.output), page(found, a.lang).encode())
     if a.json is not None:
         written = json.dumps(as_json(found), indent=1, allow_nan=False) + "\n"
         if a.json == "-":

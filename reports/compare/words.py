@@ -52,9 +52,18 @@ def _lines(found: Found, everything: bool) -> Iterator[str]:
             yield _row(label if label != before else "", *cells(row))
             before = label
     yield ""
+    everything_there, better, worse = tally(found)
+    yield f"Of {plural(everything_there, 'headline number')}, {len(better)} are shown to be better, {len(worse)} worse."
     yield from _how(found, shown)
     for judged in found.judged:
         yield from _judged(judged)
+
+
+def tally(found: Found) -> tuple[int, list[dict[str, Any]], list[dict[str, Any]]]:
+    """How many headline numbers there are, and the changes of those shown to be better, and worse."""
+    rows = _records(found.changes[found.changes["number"].isin(HEADLINES)])
+    better, worse = ([row for row in rows if row["word"] == word] for word in ("better", "worse"))
+    return len(rows), better, worse
 
 
 def _how(found: Found, listed: pd.DataFrame) -> Iterator[str]:
@@ -123,23 +132,29 @@ def _row(label: str, name: str, old: str, new: str, change: str, interval: str, 
 
 def _differing(found: Found) -> Iterator[str]:
     """What has to be known before the numbers are read."""
-    same = found.statuses["word"].isin(["same"])
-    yield from _list(
-        "Ended otherwise:",
-        [f"{_cell(row)}: {row['old']} -> {row['new']} ({row['word']})" for row in _records(found.statuses[~same])],
-    )
-    yield from _list(
-        "Settings differ; what is compared is not the same thing:",
-        [
-            f"{setting} {old} -> {new}: {_cell(rows.iloc[0])}" + (f" and {len(rows) - 1} more" if len(rows) > 1 else "")
-            for (setting, old, new), rows in found.settings.groupby(["setting", "old", "new"], sort=True)
-        ],
-    )
-    yield from _list(
-        "Code, libraries or machine differ:",
-        [f"{row['fact']}: {row['old']} -> {row['new']}" for row in _records(found.environment)],
-    )
+    yield from _list("Ended otherwise:", ended(found))
+    yield from _list("Settings differ; what is compared is not the same thing:", settings(found))
+    yield from _list("Code, libraries or machine differ:", environment(found))
     yield from _list("Could not be read:", list(found.problems))
+
+
+def ended(found: Found) -> list[str]:
+    """Cells whose runs ended otherwise than before."""
+    rows = _records(found.statuses[found.statuses["word"] != "same"])
+    return [f"{cell(row)}: {row['old']} -> {row['new']} ({row['word']})" for row in rows]
+
+
+def settings(found: Found) -> list[str]:
+    """Settings that differ, each with the first of the cells in which it does."""
+    return [
+        f"{setting} {old} -> {new}: {cell(rows.iloc[0])}" + (f" and {len(rows) - 1} more" if len(rows) > 1 else "")
+        for (setting, old, new), rows in found.settings.groupby(["setting", "old", "new"], sort=True)
+    ]
+
+
+def environment(found: Found) -> list[str]:
+    """What of the code, the libraries and the machine differs."""
+    return [f"{row['fact']}: {row['old']} -> {row['new']}" for row in _records(found.environment)]
 
 
 def _list(title: str, lines: list[str]) -> Iterator[str]:
@@ -157,7 +172,8 @@ def _wrapped(line: str) -> list[str]:
     return textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
-def _cell(row: Any) -> str:
+def cell(row: Any) -> str:
+    """A cell in words."""
     return f"{setting_of(row)}, {row['label']}"
 
 
@@ -168,7 +184,7 @@ def _judged(judged: Judged) -> Iterator[str]:
     yield f"fail if {judged.condition.text}: {said}"
     for kind, cells_of in (("", judged.holds), ("not judged: ", judged.open)):
         for key, why in cells_of[:MOST]:
-            yield from _wrapped(f"{kind}{_cell(dict(zip(KEYS, key, strict=True)))}: {why}")
+            yield from _wrapped(f"{kind}{cell(dict(zip(KEYS, key, strict=True)))}: {why}")
         if len(cells_of) > MOST:
             yield f"  and {len(cells_of) - MOST} more (--json has all)"
 

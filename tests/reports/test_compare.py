@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -308,6 +309,7 @@ def test_folders_that_cannot_be_compared_are_refused_in_one_line(
         said = capsys.readouterr()
         assert says in said.err and said.err.count("\n") == 1 and not said.out
     assert compare(old, old, "--json", tmp_path / "no" / "x.json") == 2
+    assert compare(old, old, "-o", tmp_path) == 2
 
 
 def test_json_has_everything_and_is_strict(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -347,6 +349,43 @@ def test_runs_of_sub_folders_are_found(write: Write, capsys: pytest.CaptureFixtu
         (folder / "a" / "study.json").write_text("{}")
     assert compare(old, new) == 0
     assert "3 runs" in capsys.readouterr().out
+
+
+def cells_of(html: str) -> list[list[tuple[str, str]]]:
+    """Rows of the page's tables: (number in full, text) of each cell."""
+    rows = re.findall(r"<tr><th scope=\"row\">.*?</tr>", html, flags=re.S)
+    cell = re.compile(r"<t[hd][^>]*?(?:data-value=\"([^\"]*)\")?>(.*?)</t[hd]>", flags=re.S)
+    return [[(full, re.sub("<[^>]*>", "", text)) for full, text in cell.findall(row)] for row in rows]
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_the_page_says_the_same_numbers_and_is_steady(write: Write, tmp_path: Path, lang: str) -> None:
+    old, new = write("old", late=(0, 1, 2)), write("new", late=(2, 3, 30))
+    pages = []
+    for name in ("a.html", "b.html"):
+        asked = ["--fail-if", "time_to_target_s > 1.05", "-o", tmp_path / name, "--lang", lang]
+        assert compare(old, new, *asked) == 1
+        pages.append((tmp_path / name).read_text())
+    assert pages[0] == pages[1] and f'<html lang="{lang}">' in pages[0]
+    assert ("何が変わったか" if lang == "ja" else "What changed") in pages[0]
+    expected = found(old, new)
+    listed = {row[1][1].split()[0]: row for row in cells_of(pages[0])}
+    assert listed.keys() == expected.keys()
+    for name, row in listed.items():
+        kind = "ratio" if expected[name]["measure"] == "ratio new/old" else "difference"
+        for at, key in ((3, kind), (4, "old"), (5, "new")):
+            value = expected[name][key]
+            assert row[at][0] == ("" if math.isnan(value) else repr(float(value)))
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)", pages[0])
+
+
+def test_html_in_names_settings_and_reasons_comes_out_as_text(write: Write, tmp_path: Path) -> None:
+    old, new = write("old"), write("new", late=2)
+    rewrite(old, label=EVIL)
+    rewrite(new, label=EVIL, settings=json.dumps({EVIL: EVIL}), provenance=json.dumps({"commit": EVIL}))
+    assert compare(old, new, "--fail-if", "time_to_target_s > 1", "-o", tmp_path / "c.html") == 1
+    html = (tmp_path / "c.html").read_text()
+    assert "<script" not in html and "<b>" not in html and "&lt;script&gt;" in html
 
 
 def test_studies_of_different_names_are_compared_if_that_is_asked(
