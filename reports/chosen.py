@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
@@ -39,6 +39,17 @@ def first_runs(table: pd.DataFrame, transport: str) -> dict[str, str]:
     own = table[(table["transport"] == transport) & (table["status"] == "completed")].sort_values(["label", "seed"])
     first = own.drop_duplicates("label")
     return dict(zip(first["label"].astype(str), first["run_id"].astype(str), strict=True))
+
+
+def events_of(events: pd.DataFrame, run_ids: Collection[str], columns: Sequence[str]) -> pd.DataFrame:
+    """These columns of these runs' events: of millions of rows a copy of everything would not fit.
+
+    Example:
+        >>> events = pd.DataFrame({"run_id": ["a", "b"], "rank": [0, 1], "kind": "send"})
+        >>> events_of(events, ["b"], ["run_id", "rank"]).to_numpy().tolist()
+        [['b', 1]]
+    """
+    return events.loc[events["run_id"].isin(list(run_ids)).to_numpy(dtype=bool), list(columns)]
 
 
 def varied(summary: pd.DataFrame, labels: Sequence[str], looks: Mapping[str, Look], most: int) -> list[str]:

@@ -7,12 +7,15 @@ import pandas as pd
 from analysis.ages import applied_gradients, over_time
 from analysis.staleness import distribution
 from reports import words
-from reports.chosen import first_runs, transports
+from reports.chosen import events_of, first_runs, transports
 from reports.figures_over_time import ages
 from reports.language import t
 from reports.sections.base import Material, Section
 from reports.sections.panels import Panel, panels
 from reports.shown import Shown, ShownTable
+
+COLUMNS = ["run_id", "rank", "kind", "t0_s", "t1_s", "peer", "version_read", "staleness_updates"]
+"""Of the events, that the ages need."""
 
 
 def section(material: Material) -> Section | None:
@@ -23,8 +26,14 @@ def section(material: Material) -> Section | None:
         chosen = first_runs(material.table, transport)
         label_of = {run_id: label for label, run_id in chosen.items()}
         runs = results.runs[results.runs["run_id"].isin(label_of)]
-        events = results.events[results.events["run_id"].isin(label_of).to_numpy(dtype=bool)]
-        applied = applied_gradients(events, runs)
+        applied = pd.concat(
+            [
+                applied_gradients(events_of(results.events, [run_id], COLUMNS), runs[runs["run_id"] == run_id])
+                for run_id in label_of
+            ]
+            or [pd.DataFrame()],
+            ignore_index=True,
+        )
         if applied.empty or not applied["staleness_updates"].max() > 0:
             continue
         whole = distribution(applied)

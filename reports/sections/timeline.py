@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.timeline import AT, STEPS, collectives, messages, pieces, windows
 from reports import words
-from reports.chosen import first_runs, transports, varied
+from reports.chosen import events_of, first_runs, transports, varied
 from reports.figures_timeline import ARROWS, Window, timeline
 from reports.language import t
 from reports.sections.base import Material, Section
@@ -15,6 +15,8 @@ from reports.style import PARTS
 
 ALGORITHMS = 8
 RANKS = 8
+COLUMNS = ["run_id", "rank", "kind", "t0_s", "t1_s", "label", "peer"]
+"""Of the events, that the windows need."""
 
 
 def section(material: Material) -> Section | None:
@@ -49,47 +51,47 @@ def _windows(material: Material, runs: dict[str, str]) -> tuple[list[Window], fl
     """The windows of these runs (label -> run), and their length [s]."""
     known = material.results.runs
     known = known[known["run_id"].isin(runs.values()) & (known["steps"] > 0) & (known["duration_s"] > 0)]
-    events = material.results.events
-    events = events[events["run_id"].isin(known["run_id"]).to_numpy(dtype=bool)]
-    if events.empty:
+    starts = events_of(material.results.events, list(known["run_id"]), ["run_id", "kind", "t0_s"])
+    known = known[known["run_id"].isin(starts["run_id"].unique())]
+    if known.empty:
         return [], 0.0
-    cut = windows(events, known)
-    start = dict(zip(cut["run_id"], cut["t0_s"], strict=True))
+    cut = windows(starts, known)
     length_s = float((cut["t1_s"] - cut["t0_s"]).iloc[0])
-    parts = {str(run_id): own for run_id, own in pieces(events, known, cut).groupby("run_id")}
-    sent = {str(run_id): own for run_id, own in messages(events).groupby("run_id", observed=True)}
-    joint = {str(run_id): own for run_id, own in collectives(events, known).groupby("run_id", observed=True)}
-    begun = events.loc[(events["kind"] == "gradient").to_numpy(dtype=bool), ["run_id", "rank", "t0_s"]]
-    begun = begun.merge(cut.rename(columns={"t0_s": "from_s"}), on="run_id")
-    begun = begun[(begun["t0_s"] > begun["from_s"]) & (begun["t0_s"] < begun["t1_s"])]
     found = []
     for label, run_id in runs.items():
-        if run_id not in parts:
-            continue
-        row = known[known["run_id"] == run_id].iloc[0]
-        workers = int(row["workers"])
-        there = sorted(set(parts[run_id]["rank"]))
-        ranks = [*(r for r in there if r < min(workers, RANKS)), *[r for r in there if r >= workers][:1]]
-        moved = _inside(sent.get(run_id), ("sent_s", "arrived_s"), start[run_id], length_s)
-        if len(moved):
-            moved = moved[moved["source"].isin(ranks) & moved["destination"].isin(ranks)]
-        done = _inside(joint.get(run_id), ("done_s", "done_s"), start[run_id], length_s)
-        own = _inside(parts[run_id], ("t0_s", "t1_s"), start[run_id], length_s)
-        ends = [float(s) for s in done["done_s"]] if len(done) else []
-        look = material.look_of[label]
-        steps = begun[begun["run_id"] == run_id]
-        gradients = list(zip(steps["rank"].astype(int), (steps["t0_s"] - start[run_id]).astype(float), strict=True))
-        found.append(Window(label, look, bool(row["lockstep"]), workers, ranks, own, moved, ends, gradients))
+        run, own = known[known["run_id"] == run_id], cut[cut["run_id"] == run_id]
+        if len(run):
+            found.append(_window(material, label, run, own))
     return found, length_s
 
 
-def _inside(rows: pd.DataFrame | None, names: tuple[str, str], start: float, length_s: float) -> pd.DataFrame:
+def _window(material: Material, label: str, run: pd.DataFrame, cut: pd.DataFrame) -> Window:
+    """What happened in one run's window.
+
+    Args:
+        run: its row of RUNS.
+        cut: its row of `analysis.timeline.windows`.
+    """
+    events = events_of(material.results.events, list(run["run_id"]), COLUMNS)
+    workers, start, end = int(run["workers"].iloc[0]), float(cut["t0_s"].iloc[0]), float(cut["t1_s"].iloc[0])
+    own = _inside(pieces(events, run, cut), "t0_s", "t1_s", start, end)
+    there = sorted(set(own["rank"]))
+    ranks = [*(r for r in there if r < min(workers, RANKS)), *[r for r in there if r >= workers][:1]]
+    moved = _inside(messages(events), "sent_s", "arrived_s", start, end)
+    moved = moved[moved["source"].isin(ranks) & moved["destination"].isin(ranks)]
+    done = _inside(collectives(events, run), "done_s", "done_s", start, end)
+    begun = events[(events["kind"] == "gradient").to_numpy(dtype=bool)]
+    begun = _inside(begun, "t0_s", "t0_s", start, end)
+    gradients = list(zip(begun["rank"].astype(int), begun["t0_s"].astype(float), strict=True))
+    lockstep = bool(run["lockstep"].iloc[0])
+    ends = [float(s) for s in done["done_s"]]
+    return Window(label, material.look_of[label], lockstep, workers, ranks, own, moved, ends, gradients)
+
+
+def _inside(rows: pd.DataFrame, first: str, last: str, start: float, end: float) -> pd.DataFrame:
     """The rows that lie at least partly in the window, their times since its start."""
-    if rows is None:
-        return pd.DataFrame()
-    first, last = names
-    own = rows[(rows[last] > start) & (rows[first] < start + length_s)]
-    return own.assign(**{name: own[name] - start for name in dict.fromkeys(names)})
+    own = rows[(rows[last] > start) & (rows[first] < end)]
+    return own.assign(**{name: own[name] - start for name in dict.fromkeys((first, last))})
 
 
 def _notes(found: list[Window], labels: int, workers: int) -> list[str]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.throughput import wire_over_time
 from reports import words
-from reports.chosen import first_runs, transports, varied
+from reports.chosen import events_of, first_runs, transports, varied
 from reports.drawing import POINTS
 from reports.figures_over_time import Traffic, traffic
 from reports.language import t
@@ -64,7 +64,7 @@ def _strip(material: Material, label: str, run_id: str) -> Traffic | None:
     duration_s = float(run["duration_s"].iloc[0])
     if not duration_s > 0:
         return None
-    events = results.events[(results.events["run_id"] == run_id).to_numpy(dtype=bool)]
+    events = events_of(results.events, [run_id], ["run_id", "kind", "t0_s", "t1_s", "wire_nbytes"])
     width = WINDOW_S if duration_s >= FEWEST * WINDOW_S else duration_s / FEWEST
     fine = wire_over_time(run, events, width)
     together = math.ceil(len(fine) / POINTS)  # windows in a point of the line
