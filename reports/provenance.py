@@ -141,7 +141,7 @@ def _differences(each: Sequence[Mapping[str, Any]]) -> list[str]:
             counts[value] = counts.get(value, 0) + 1
     return [
         t(
-            "{what} differs: {values}",
+            "{what}: {values}",
             what=t(NAMES.get(name, name)),
             values=words.commas(
                 [f"{value or t('none')} ({words.plural(n, 'run')})" for value, n in sorted(own.items())]
