@@ -20,13 +20,13 @@ from reports.words import number
 
 Values = NDArray[np.float64]
 
-LADDER = (1.0, 2.0, 5.0)
-"""Contour lines stand at these times powers of ten."""
-MOST_LINES = 6
+LADDERS = ((1.0, 2.0, 5.0), (1.0, 5.0), (1.0,))
+"""Contour lines stand at these times powers of ten; of the first ladder that does not have too many rungs."""
+MOST_LINES = 8
 
 
 def rungs(low: float, high: float) -> list[float]:
-    """Values of the ladder between low and high; of many every second, third, ... one.
+    """Values of a ladder between low and high.
 
     Example:
         >>> rungs(0.07, 9.0)
@@ -35,12 +35,13 @@ def rungs(low: float, high: float) -> list[float]:
     if not 0 < low < high < math.inf:
         return []
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = [float(f"{step * 10.0**k:g}") for k in exponents for step in LADDER]
-    found = [value for value in found if low < value < high]
-    powers = [value for value in found if math.log10(value).is_integer()]
-    while len(found) > MOST_LINES:
-        found, powers = powers, powers[::2]
-    return found
+    found: list[float] = []
+    for ladder in LADDERS:
+        found = [float(f"{step * 10.0**k:g}") for k in exponents for step in ladder]
+        found = [value for value in found if low < value < high]
+        if len(found) <= MOST_LINES:
+            break
+    return found[:: math.ceil(len(found) / MOST_LINES)] if found else found
 
 
 def plane(name: str, label: str, grid: pd.DataFrame, levels: Sequence[float], look: Look, text: str) -> str:
@@ -93,7 +94,7 @@ def positions(name: str, label: str, around: pd.DataFrame, places: pd.DataFrame,
         below = figure.add_axes((0.2, 0.105, 0.77, 0.635))
         # Levels are of what the loss is above the plane's lowest: workers are near each other, and so are their losses.
         rise = grid - float(np.nanmin(grid))
-        _contours(below, rise, look, rungs(float(np.nanmax(rise)) / 300, float(np.nanmax(rise))))
+        _contours(below, rise, look, rungs(float(np.nanmax(rise)) / 100, float(np.nanmax(rise))))
         _mark(below, workers["alpha"], workers["beta"], evaluated["alpha"], evaluated["beta"], look)
         for row in workers.to_dict("records"):
             if len(workers) <= 8:

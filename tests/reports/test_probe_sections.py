@@ -335,7 +335,9 @@ def test_sharpness_alone_is_a_table(folder: Path) -> None:
 
 def test_contours_stand_on_one_ladder() -> None:
     assert rungs(0.07, 9.0) == [0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
-    assert rungs(1e-6, 1e3) == [1e-5, 1e-3, 0.1, 10.0] and len(rungs(1e-30, 1e30)) <= MOST_LINES
+    assert rungs(0.007, 11.0) == [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0]
+    assert rungs(1e-6, 1e3) == [1e-5, 1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0, 100.0]
+    assert 4 <= len(rungs(1e-30, 1e30)) <= MOST_LINES
     assert rungs(0.0, 1.0) == rungs(2.0, 2.0) == rungs(1.0, math.inf) == rungs(NAN, 1.0) == []
 
 
