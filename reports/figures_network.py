@@ -66,7 +66,7 @@ def by_bandwidth(
         axes.xaxis.set_major_locator(FixedLocator(places))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,g}"))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _short(v)))
         return to_svg(
             figure, name, f"{AXES[value]} against the bandwidth", f"{where}, simulated. " + "; ".join(said) + "."
         )
@@ -74,3 +74,14 @@ def by_bandwidth(
 
 def _at(row: pd.Series, value: str) -> str:
     return f"{number(float(row[value]))} at {row['bandwidth_Gbit_per_s']:g} Gbit/s"
+
+
+def _short(amount: float) -> str:
+    """A number of an axis, thousands as k and millions as M.
+
+    Example:
+        >>> [_short(amount) for amount in (0.15, 2000.0, 500_000.0, 2e6)]
+        ['0.15', '2,000', '500k', '2M']
+    """
+    scale, unit = (1e6, "M") if amount >= 1e6 else (1e3, "k") if amount >= 1e4 else (1.0, "")
+    return f"{amount / scale:,g}{unit}"

@@ -80,6 +80,7 @@ def _panel(
         "notes": notes(own, changes, first, target),
         "bandwidths": own["bandwidth_Gbit_per_s"].nunique(),
         "latencies": own["latency_s"].nunique(),
+        "curves": curves["heldout_loss"].notna().any(),
         "criteria": [{"name": one.name, "heading": t(one.heading)} for one in criteria],
         "data": htmlsafe_json_dumps(
             grid_data(name, own, curves, criteria, target, material.look_of), allow_nan=False, separators=(",", ":")
