@@ -17,7 +17,7 @@ def bytes_by_path(runs: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         runs: rows of `bench.records.RUNS`; the paths stand in `provenance`.
-        events: rows of `bench.records.EVENTS`.
+        events: rows of `bench.records.EVENTS`; those of other runs are left out.
 
     Returns:
         One row per run and kind that moved bytes: run_id, communication ("point-to-point" | "collectives"), path,
@@ -30,8 +30,9 @@ def bytes_by_path(runs: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
         >>> bytes_by_path(runs, events).to_dict("records")
         [{'run_id': 'a', 'communication': 'collectives', 'path': 'NCCL', 'nbytes': 4, 'wire_nbytes': 6}]
     """
-    moved = events[events["kind"].isin(list(KIND)) & (events["nbytes"] > 0)]
-    sums = moved.groupby(["run_id", "kind"], observed=True)[["nbytes", "wire_nbytes"]].sum().reset_index()
+    of_these = events["run_id"].isin(runs["run_id"]) & events["kind"].isin(list(KIND)) & (events["nbytes"] > 0)
+    moved = events.loc[of_these, ["run_id", "kind", "nbytes", "wire_nbytes"]]
+    sums = moved.groupby(["run_id", "kind"], observed=True).sum().reset_index()
     paths = {run: _paths(text) for run, text in zip(runs["run_id"], runs["provenance"], strict=True)}
     kinds = sums["kind"].map(KIND)
     return pd.DataFrame(

@@ -404,7 +404,9 @@ def join(parts: Sequence[Results]) -> Results:
 
     def joined(table: Table) -> pd.DataFrame:
         frames: list[pd.DataFrame] = [getattr(part, table.name) for part in parts]
-        for name in table.repeated if len(frames) > 1 else ():
+        if len(frames) == 1:  # millions of events are not copied
+            return frames[0].reset_index(drop=True)
+        for name in table.repeated:
             known = list(dict.fromkeys(value for frame in frames for value in frame[name].cat.categories))
             frames = [frame.assign(**{name: frame[name].cat.set_categories(known)}) for frame in frames]
         return pd.concat(frames, ignore_index=True)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -224,6 +225,15 @@ def test_joined_results_are_what_one_load_gives(tmp_path: Path) -> None:
     for name in TABLES:
         pd.testing.assert_frame_equal(getattr(joined, name), getattr(together, name))
     assert joined.skipped == together.skipped and len(joined.skipped) == 1
+
+
+def test_results_joined_with_nothing_are_not_copied(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "one")
+    alone = load(tmp_path / "a")
+    joined = join([alone])
+    for name in TABLES:
+        pd.testing.assert_frame_equal(getattr(joined, name), getattr(alone, name))
+    assert np.shares_memory(joined.events["t0_s"].to_numpy(), alone.events["t0_s"].to_numpy())
 
 
 def test_leavings_of_a_killed_writer_are_not_read(tmp_path: Path) -> None:
