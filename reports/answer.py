@@ -12,7 +12,7 @@ from analysis.answers import answers
 from analysis.comparison import Verdict
 from reports import answer_words, figures, words
 from reports.answer_changes import changes, told
-from reports.answer_where import where
+from reports.answer_where import cautions, where
 from reports.language import t
 from reports.style import Look
 
@@ -58,9 +58,11 @@ def answer(
     verdict, row = verdicts[asked], _row(rows, table, asked)
     drawn, left_out = _drawn(rows[rows["transport"] == asked], verdict)
     found: dict[str, Any] = {"changes": [], "where": ""}
+    cautious: list[str] = []
     if runs is not None and heldout is not None and grid is not None:
         own = runs[runs["transport"] == asked]
         found = {"changes": told(changes(verdict, of(asked), own, heldout, grid)), "where": where(own)}
+        cautious = cautions(own)
     return {
         "transport": asked,
         "title": words.transport(asked),
@@ -72,7 +74,7 @@ def answer(
         "sure_mark": row["sure"],
         "mark": answer_words.mark(row),
         "tiles": answer_words.tiles(row),
-        "sure": answer_words.how_sure(verdict, of(asked)),
+        "sure": [*answer_words.how_sure(verdict, of(asked)), *cautious],
         "others": [
             (words.transport(on), on == "simulated", answer_words.headline(other, of(on)))
             for on, other in verdicts.items()

@@ -41,6 +41,27 @@ def where(runs: pd.DataFrame) -> str:
     return t(", ").join(parts)
 
 
+def cautions(runs: pd.DataFrame) -> list[str]:
+    """What the means of these runs hide, a sentence each.
+
+    Args:
+        runs: rows of `bench.records.RUNS` of one comparison.
+    """
+    if not runs["simulated"].all() or len(_wires(runs)) < 2:
+        return []
+    return [
+        t(
+            "Caution: these runs were simulated on several networks under one name, and the means are over all of "
+            "them. Give each network a study of its own, as paceline predict does."
+        )
+    ]
+
+
+def _wires(runs: pd.DataFrame) -> list[str]:
+    """The different wires of simulated runs, in words."""
+    return sorted({_wire(str(text), int(n)) for text, n in zip(runs["network"], runs["workers"], strict=True)} - {""})
+
+
 def hosts_of(provenance: Mapping[str, Any]) -> list[str]:
     """Names of the hosts on which a run's ranks were, each once."""
     ranks = provenance.get("ranks")

@@ -240,6 +240,20 @@ def test_where_an_answer_holds(results: Results) -> None:
     assert answer_where.where(by_transport["mpi"].assign(provenance="not json", network="[]")) == ""
 
 
+def test_runs_on_several_networks_under_one_name_are_owned_up_to(results: Results) -> None:
+    own = results.runs[results.runs["transport"] == "simulated"]
+    wires = [
+        json.dumps({"network": {"latency_s": 5e-5, "bandwidth_Gbit_per_s": float(seed + 1)}}) for seed in own["seed"]
+    ]
+    assert answer_where.cautions(own.assign(network=wires[0])) == []
+    (caution,) = answer_where.cautions(own.assign(network=wires))
+    assert "simulated on several networks under one name" in caution
+    others = results.runs[results.runs["transport"] != "simulated"]
+    changed = replace(results, runs=pd.concat([others, own.assign(network=wires)]))
+    assert caution in first_screen(changed, "en", asked="simulated")
+    assert caution not in first_screen(changed, "en", asked="mpi")
+
+
 # -- on the page -------------------------------------------------------------------------------------------------------
 
 
