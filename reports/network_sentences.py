@@ -82,8 +82,8 @@ def notes(own: pd.DataFrame, changes: pd.DataFrame, criterion: Criterion, target
         middle, most = words.percent(float(off.median())), words.percent(float(off.max()))
         found.append(
             t("How good interpolation is: with each inner bandwidth left out in turn and interpolated from its two "
-              "neighbours, the error is {middle} at the median and {most} at most. The slider interpolates across one step, not two.",
-              middle=middle, most=most)
+              "neighbours, the error is {middle} at the median and {most} at most. The slider interpolates across one "
+              "step, not two.", middle=middle, most=most)
         )  # fmt: skip
     everywhere = own[["latency_s", "bandwidth_Gbit_per_s"]].drop_duplicates()
     counts = own.groupby("label").size()
