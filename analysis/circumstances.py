@@ -172,7 +172,8 @@ def _environment_of(runs: pd.DataFrame) -> Facts:
     for text in runs["provenance"]:
         given = _read(text)
         _collect(facts, {name: value for name, value in given.items() if name not in OF_A_RUN})
-        for rank in given.get("ranks", ()):
+        ranks = given.get("ranks")
+        for rank in ranks if isinstance(ranks, list) else ():
             if isinstance(rank, Mapping) and "host" in rank:
                 facts.setdefault("hosts", set()).add(str(rank["host"]))
     facts["device"] = set(runs["device"]) - {""}

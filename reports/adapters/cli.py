@@ -106,10 +106,14 @@ def _mlperf(choice: Choice, output: Path | None) -> list[str]:
         folder = re.sub(r"[^\w.+=-]", "_", "-".join(f"{cell[key]}" for key in cell))
         for number, run in enumerate(runs[~without].to_dict("records")):
             own = choice.heldout[choice.heldout["run_id"] == run["run_id"]]
-            lines = mlperf.lines({str(k): v for k, v in run.items()}, own)
+            try:
+                lines = mlperf.lines({str(k): v for k, v in run.items()}, own)
+            except ValueError as error:  # a table by another hand: no time of the day, or no duration
+                left_out.append(f"{run['run_id']}: {error}")
+                continue
             files.append((f"{folder}/result_{number}.txt", "\n".join(lines) + "\n"))
     if not files:
-        raise StudyError(f"no run to export: {left_out[0]} (set target_loss in the study)")
+        raise StudyError(f"no run to export: {left_out[0]} (MLPerf's runs have a target: set target_loss in the study)")
     if len(files) == 1 and (output is None or not output.is_dir()):
         _write(files[0][1], output)
         return left_out

@@ -118,12 +118,12 @@ def _first_quartile(data: Sequence[float]) -> float:
 def _machine(runs: pd.DataFrame) -> dict[str, Any]:
     """What the first run's provenance says of the machine."""
     given = nested({"provenance": runs["provenance"].iloc[0]}, "provenance")
-    ranks = given.get("ranks", ())
-    hosts = sorted({str(rank["host"]) for rank in ranks if isinstance(rank, dict) and "host" in rank})
+    ranks, versions = given.get("ranks"), given.get("versions")
+    hosts = {rank["host"] for rank in ranks if "host" in rank} if isinstance(ranks, list) else set()
     return {
-        "node": ", ".join(hosts),
+        "node": ", ".join(sorted(map(str, hosts))),
         "platform": str(given.get("platform", "")),
-        "python_version": str(given.get("versions", {}).get("python", "")),
+        "python_version": str(versions.get("python", "")) if isinstance(versions, dict) else "",
         "cores": given.get("cores"),
         "devices": sorted(set(runs["device"])),
     }

@@ -76,8 +76,7 @@ def main(argv: list[str]) -> int:
         return 1
     if found.unanswered:
         asked = "; ".join(judged.condition.text for judged in found.unanswered)
-        why = "no cell has this number" if not found.unanswered[0].looked else found.unanswered[0].open[0][1]
-        raise StudyError(f"--fail-if {asked}: can be judged in no cell: {why} (more seeds, or --point)")
+        raise StudyError(f"--fail-if {asked}: can be judged in no cell: {found.unanswered[0].why_open}")
     return 0
 
 

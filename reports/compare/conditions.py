@@ -30,6 +30,7 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
 }
 GRAMMAR = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*(?:(?P<sign>>=|<=|>|<)\s*(?P<value>\S+)\s*)?")
 DIFFERENCE = "_difference"
+ONE_RUN = "one run is no evidence"
 EXAMPLE = "'time_to_target_s > 1.05', 'final_heldout_loss_difference > 0.01' or 'status'"
 
 
@@ -58,6 +59,15 @@ class Judged:
     holds: list[tuple[tuple[Any, ...], str]] = field(default_factory=list)
     open: list[tuple[tuple[Any, ...], str]] = field(default_factory=list)
     looked: int = 0
+
+    @property
+    def why_open(self) -> str:
+        """Why it can be judged nowhere, and what would help."""
+        if not self.looked:
+            return "no cell has this number (--all lists those there are)"
+        why = self.open[0][1]
+        help_ = "more seeds, or --point" if why.startswith(ONE_RUN) else "ask about another number"
+        return f"{why} ({help_})"
 
 
 def parse(text: str) -> Condition:

@@ -257,6 +257,17 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
     assert "no run with a result to export: left out:" in capsys.readouterr().err
 
 
+def test_tables_by_another_hand_stop_nothing(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write()
+    rewrite(folder, started_utc="yesterday", provenance='{"ranks": 4, "versions": [], "commit": 7}', settings="{")
+    assert export(folder, "pytest-benchmark") == 0
+    assert json.loads(capsys.readouterr().out)["machine_info"]["node"] == ""
+    assert export(folder, "reframe") == 0
+    capsys.readouterr()
+    assert export(folder, "mlperf") == 2
+    assert "Invalid isoformat string: 'yesterday'" in capsys.readouterr().err
+
+
 def test_the_same_results_give_the_same_bytes(write: Write, tmp_path: Path) -> None:
     folder = write()
     for form, name in (("reframe", "r.txt"), ("pytest-benchmark", "b.json")):
