@@ -25,8 +25,8 @@ from reports.style import LOOKS, Look
 from reports.svg import embedded
 from reports.words import short
 
-INK, MUTED, GRID, WARN = "#1b1b1f", "#5b6068", "#dfe2e6", "#b3261e"
-VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", WARN: "--bad"}
+INK, MUTED, GRID, WARN, PAPER = "#1b1b1f", "#5b6068", "#dfe2e6", "#b3261e", "#fefefe"
+VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", WARN: "--bad", PAPER: "--paper"}
 SIZE = 8.5  # font, in points of a figure about 330 points wide
 Box = tuple[float, float, float, float]
 """x, y, width, height, in the axes' units."""

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from reports.drawing import INK, MUTED, SIZE, Box, boxes, canvas, strokes, theme, to_svg
+from reports.drawing import INK, MUTED, PAPER, SIZE, Box, boxes, canvas, strokes, theme, to_svg
 from reports.style import PARTS, Look
 from reports.words import number, percent, short
 
@@ -124,8 +124,9 @@ def _arrows(axes: Axes, start: NDArray[np.float64], end: NDArray[np.float64], he
     way /= np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
     across = way[:, ::-1] * [-1, 1]
     left, right = ((end * points - head * way + side * 0.4 * head * across) / points for side in (1, -1))
-    strokes(axes, np.stack([start, end], axis=1), edgecolor=INK, linewidth=0.6, zorder=5)
-    strokes(axes, np.stack([left, end, right], axis=1), edgecolor=INK, linewidth=0.6, zorder=5)
+    strokes(axes, np.stack([start, end], axis=1), edgecolor=PAPER, linewidth=2.0, zorder=5)  # a rim, over dark bars
+    strokes(axes, np.stack([start, end], axis=1), edgecolor=INK, linewidth=0.8, zorder=5)
+    strokes(axes, np.stack([left, end, right], axis=1), edgecolor=INK, linewidth=0.8, zorder=5)
 
 
 def _said(window: Window) -> str:
