@@ -54,12 +54,10 @@ class Group:
     Attributes:
         title: what they show and how to read it.
         figures: (caption, SVG); an empty caption where the title says it all.
-        small: they are many.
     """
 
     title: str
     figures: Sequence[tuple[str, str]]
-    small: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,7 +225,7 @@ def of_panels(
             "title": words.TRANSPORTS.get(panel.transport, panel.transport),
             "sentences": panel.sentences,
             "groups": [
-                (group.title, group.small, [(caption, Markup(svg)) for caption, svg in group.figures])
+                (group.title, [(caption, Markup(svg)) for caption, svg in group.figures])
                 for group in panel.groups
                 if group.figures
             ],

@@ -81,9 +81,7 @@ def _panel(material: Material, transport: str, every: pd.DataFrame) -> Panel:
     if size > LARGEST:
         fewer = t("With more than {most} workers the matrices are not drawn; the table has what counts.", most=LARGEST)
     sentences = [where(rows), *_sentences(shown), fewer, other_calls(every, rows)]
-    groups = [
-        Group(t("Barrier between each two workers in nat, mean over the seeds. Bright is high."), made, small=True)
-    ]
+    groups = [Group(t("Barrier between each two workers in nat, mean over the seeds. Bright is high."), made)]
     tables, details = [_main(material, transport, shown)], [_each_pair(material, transport, cells)]
     return Panel(transport, [s for s in sentences if s], groups, tables, details)
 

@@ -73,7 +73,6 @@ def _panel(material: Material, transport: str, every: pd.DataFrame, numbers: pd.
                 "Lines: loss in nat above the plane's lowest."
             ),
             list(_positions(material, transport, few)),
-            small=True,
         ),
         Group(
             t(
@@ -81,13 +80,12 @@ def _panel(material: Material, transport: str, every: pd.DataFrame, numbers: pd.
                 "widths can be compared between algorithms. Lines: loss in nat, at the same values everywhere."
             ),
             list(_planes(material, transport, few)),
-            small=True,
         ),
     ]
     line = few[few["curve"] == "interpolation"]
     if len(line):
         svg = figures.way(material.id(f"way-{transport}"), line, material.look_of, _described(material))
-        groups.append(Group(t("The straight way from the first kept model to the last."), [("", svg)], small=True))
+        groups.append(Group(t("The straight way from the first kept model to the last."), [("", svg)]))
     known = rows if len(rows) else sharp
     sentences = [where(known), _far(first), fewer, other_calls(pd.concat([every, numbers]), pd.concat([rows, sharp]))]
     tables = [_main(material, transport, sharp)] if len(sharp) else []

@@ -89,11 +89,15 @@ def _grids(material: Material, runs: pd.DataFrame) -> Iterator[Grid]:
     table = runs.assign(rest=[rest for rest, _ in parsed], mu=mu)
     table = table[table["status"].isin(["completed", "diverged"])].dropna(subset=["mu"])
     keys = ["study", "workload", "transport", "algorithm", "rest"]
-    for (study, workload, _, algorithm, _), group in table.groupby(keys):
+    named = set()
+    for (study, workload, transport, algorithm, _), group in table.groupby(keys):
         if group["mu"].nunique() > 1:
             label = str(algorithm) if algorithm in material.look_of else str(sorted(group["label"])[0])
             several = runs["workload"].nunique() > 1 or runs["study"].nunique() > 1
             name = f"{algorithm} ({workload}, {study})" if several else str(algorithm)
+            if (transport, name) in named:  # with other settings, of which a label tells most
+                name = f"{name}: {sorted(group['label'])[0]}"
+            named.add((transport, name))
             yield Grid(name, material.look_of[label], group)
 
 
@@ -326,7 +330,11 @@ def _implicit(transport: str, rows: pd.DataFrame, looks: Mapping[str, Look]) -> 
             f"{words.number(row['momentum_expected'])}"
             for row in group.sort_values(["label", "workers"]).to_dict("records")
         )
-        svg = figures.implicit(f"momentum-implicit-{transport}-{i}", group, looks, f"{workload}, {study}. {text}.")
+        suffix = f" ({workload}, {study})"  # the caption says it
+        plain = {label: label.removesuffix(suffix) for label in group["label"]}
+        own = {plain[label]: looks[label] for label in plain}
+        group = group.assign(label=group["label"].map(plain))
+        svg = figures.implicit(f"momentum-implicit-{transport}-{i}", group, own, f"{workload}, {study}. {text}.")
         drawn.append((f"{workload}, {study}", svg))
     meaning = t(
         "Implicit momentum that the recorded staleness amounts to, mean over runs with its interval, beside 1 - 1/M of "
@@ -336,7 +344,7 @@ def _implicit(transport: str, rows: pd.DataFrame, looks: Mapping[str, Look]) -> 
     return Panel(
         transport,
         [] if drawn else [meaning],
-        [Group(meaning, drawn, small=True)],
+        [Group(meaning, drawn)],
         [] if drawn else [_implicit_table(transport, rows)],
         [_implicit_table(transport, rows)] if drawn else [],
     )

@@ -93,7 +93,6 @@ def _panel(material: Material, transport: str, every: pd.DataFrame) -> Panel:
                 "bring, and what the workers' disagreement adds."
             ),
             made,
-            small=True,
         )
     ]
     tables, details = [_main(material, transport, shown)], [_over_training(material, transport, middle)]

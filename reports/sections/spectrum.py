@@ -99,7 +99,6 @@ def _panel(material: Material, transport: str, every: pd.DataFrame, nodes: pd.Da
                 "the bottom: the largest and the smallest eigenvalue."
             ),
             densities,
-            small=True,
         ),
     ]
     return Panel(
