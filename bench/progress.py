@@ -78,10 +78,12 @@ class Watcher:
 
     Args:
         out: the folder; it need not exist yet.
+        only: labels or names of the algorithms that are run; empty: all. Like the next, the file does not tell.
+        without: transports that are left out.
     """
 
-    def __init__(self, out: Path) -> None:
-        self._out = out
+    def __init__(self, out: Path, only: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> None:
+        self._out, self._only, self._without = out, only, without
         self._rows: dict[tuple[str, int], dict[str, Any]] = {}
         self._plan: tuple[int, tuple[str, tuple[Run, ...] | None, tuple[str, ...]]] | None = None
 
@@ -100,7 +102,7 @@ class Watcher:
             runs = [run for run in map(_by_name, folders) if run is not None]
             return Progress(name, tuple(self._now(run, folders, now_s) for run in runs), False, notes)
         if others := len(folders.keys() - {run.run_id for run in plan}):
-            notes = (*notes, f"{others} other runs in the folder are not of this plan")
+            notes = (*notes, f"{others} other {'run' if others == 1 else 'runs'} in the folder")
         return Progress(name, tuple(self._now(run, folders, now_s) for run in plan), True, notes)
 
     def _read_plan(self) -> tuple[str, tuple[Run, ...] | None, tuple[str, ...]] | None:
@@ -109,7 +111,7 @@ class Watcher:
         try:
             changed = path.stat().st_mtime_ns
             if self._plan is None or self._plan[0] != changed:
-                self._plan = changed, _plan(json.loads(path.read_text(encoding="utf-8")))
+                self._plan = changed, _plan(json.loads(path.read_text(encoding="utf-8")), self._only, self._without)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -148,10 +150,10 @@ def _folders(runs: Path) -> list[Path]:
         return []
 
 
-def _plan(raw: Any) -> tuple[str, tuple[Run, ...], tuple[str, ...]]:
+def _plan(raw: Any, only: tuple[str, ...], without: tuple[str, ...]) -> tuple[str, tuple[Run, ...], tuple[str, ...]]:
     from bench.study import resolve
 
-    study = resolve(raw)
+    study = resolve(raw, only=only, without=without)
     return (
         study.table.name,
         tuple(

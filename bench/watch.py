@@ -31,6 +31,16 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="results folder; it need not exist yet")
     parser.add_argument("--every", type=float, default=5.0, metavar="SECONDS", help="between looks (%(default)g)")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="as given to run: only this algorithm"
+    )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=("mpi", "horovod", "simulated"),
+        help="as given to run: leave this transport out",
+    )
     parser.add_argument("--once", action="store_true", help="print the table once")
     a = parser.parse_args(argv)
     if not 0.1 <= a.every <= 3600:
@@ -40,7 +50,7 @@ def main(argv: list[str]) -> int:
     from bench.progress import Watcher
     from bench.progress_table import table
 
-    watcher = Watcher(a.folder)
+    watcher = Watcher(a.folder, tuple(a.only), tuple(a.without))
     if a.once or not sys.stdout.isatty():
         progress = watcher.look(_now_s())
         if progress is None:

@@ -138,7 +138,21 @@ def test_runs_of_another_plan_are_told_apart(tmp_path: Path) -> None:
     write_plan(tmp_path)
     (tmp_path / "runs" / "old.mpi.n2.s0.digits-mlp-00000000").mkdir(parents=True)
     progress = look(tmp_path)
-    assert len(progress.runs) == 4 and progress.notes == ("1 other runs in the folder are not of this plan",)
+    assert len(progress.runs) == 4 and progress.notes == ("1 other run in the folder",)
+
+
+def test_the_plan_is_cut_down_as_the_run_was(tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text(json.dumps({**STUDY, "transports": ["mpi", "simulated"]}))
+    for only, without, expected in (
+        ((), (), 8),
+        (("local-sgd",), (), 4),
+        ((), ("simulated",), 4),
+        (("local-sgd",), ("mpi",), 2),
+    ):
+        progress = Watcher(tmp_path, only, without).look(NOW_S)
+        assert progress is not None and len(progress.runs) == expected
+    progress = Watcher(tmp_path, ("nope",)).look(NOW_S)
+    assert progress is not None and "no algorithm 'nope'" in progress.notes[0]
 
 
 def test_a_watcher_reads_what_has_ended_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +206,7 @@ def test_piped_it_prints_one_table(tmp_path: Path, capsys: pytest.CaptureFixture
     write_plan(tmp_path)
     end(tmp_path, CELLS[0], loss=0.25)
     end(tmp_path, CELLS[1], status="diverged")
-    assert watch(tmp_path) == 0
+    assert watch(tmp_path, "--without", "simulated") == 0
     text = capsys.readouterr().out
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith("  ")}
     # The diverged run is no number, but took its time: 12 s each for two more runs.
