@@ -79,7 +79,7 @@ def curves(
     log_x = axis == "wire_nbytes" and bool(ends) and most > 25 * max(min(x for x, _ in ends.values()), 1e-9)
     with rc_context(theme()):
         figure = canvas(4.6, 3.2)
-        axes = figure.add_axes((0.115, 0.145, 0.87, 0.82))
+        axes = figure.add_axes((0.115, 0.145, 0.86, 0.82))
         if log_x:
             axes.set_xscale("log")
         _vertical(axes, lines, target)

@@ -100,7 +100,7 @@ def consensus(name: str, means: pd.DataFrame, looks: Mapping[str, Look], where: 
     named = named_lines({label: -y for label, (_, y) in ends.items()}, looks)
     with rc_context(theme()):
         figure = canvas(4.6, 2.9)
-        axes = figure.add_axes((0.125, 0.16, 0.86, 0.81))
+        axes = figure.add_axes((0.125, 0.16, 0.85, 0.81))
         axes.set_yscale("log")
         axes.set_ylim(floor, 1.5 * float(positive.max()))
         for label, whole in by_label.items():
@@ -149,7 +149,7 @@ def ages(name: str, over_time: Mapping[str, pd.DataFrame], looks: Mapping[str, L
     most = max(float(own["updates_mean"].max()) for own in over_time.values())
     with rc_context(theme()):
         figure = canvas(4.6, 2.6)
-        axes = figure.add_axes((0.125, 0.175, 0.86, 0.79))
+        axes = figure.add_axes((0.125, 0.175, 0.85, 0.79))
         axes.set_ylim(0, 1.1 * most or 1)
         for label, own in over_time.items():
             t_s, mean = (own["t0_s"] + own["t1_s"]) / 2, own["updates_mean"]

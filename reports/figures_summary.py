@@ -37,7 +37,7 @@ def scaling(
     with rc_context(theme()):
         figure = canvas(4.6, 2.9)
         left = 0.175 if value == "samples_per_s" else 0.125
-        axes = figure.add_axes((left, 0.16, 0.985 - left, 0.81))
+        axes = figure.add_axes((left, 0.16, 0.975 - left, 0.81))
         axes.set_xscale("log")
         if value == "samples_per_s":
             axes.set_yscale("log")
@@ -93,7 +93,7 @@ def front(name: str, rows: pd.DataFrame, looks: Mapping[str, Look], where: str, 
     log_y = y.min() > 0 and y.max() > 20 * y.min()
     with rc_context(theme()):
         figure = canvas(4.6, 2.9)
-        axes = figure.add_axes((0.125, 0.16, 0.86, 0.81))
+        axes = figure.add_axes((0.125, 0.16, 0.85, 0.81))
         if log_y:
             axes.set_yscale("log")
             axes.set_ylim(y.min() / 1.6, y.max() * 1.6)
@@ -133,7 +133,7 @@ def profile(
     ends: Ends = {}
     with rc_context(theme()):
         figure = canvas(4.6, 2.9)
-        axes = figure.add_axes((0.145, 0.16, 0.84, 0.81))
+        axes = figure.add_axes((0.145, 0.16, 0.83, 0.81))
         axes.set_ylim(-0.02, 1.04)
         lines: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         for label in sorted(scores):

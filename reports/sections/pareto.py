@@ -53,7 +53,7 @@ def _table(material: Material, rows: pd.DataFrame) -> ShownTable:
         Shown("label", t("Algorithm")),
         Shown("transport", t("On")),
         Shown("time_to_target_s", t("Time to target"), "s"),
-        Shown("wire_nbytes_to_target", t("Bytes to target"), "B", t("on the wire, all ranks"), text=words.nbytes),
+        Shown("wire_nbytes_to_target", t("Bytes to target"), "", t("on the wire, all ranks"), text=words.nbytes),
         Shown("place", t("Front"), "", t("beaten: another algorithm is at least as good in both, and better in one")),
     ]
     caption = t("Time and bytes to the target: {setting}", setting=material.setting.described)
