@@ -233,15 +233,17 @@ def _signs(folder: Path) -> tuple[float, float]:
 def left_s(runs: Sequence[Run], among: Iterable[Run] | None = None) -> tuple[float, bool]:
     """Guess of the real seconds until these runs have ended, and whether it covers all of them.
 
-    A run is expected to take as long as those most like it that have ended took, else its budget and a second. Measured
-    runs follow each other; as many simulated ones go on at once as are running now (if none are, as there are cores).
+    A run is expected to take as long as those most like it that have ended took, else its budget and a second. As many
+    go on at once as are running now, measured ones (several jobs of an array) and simulated ones each for themselves;
+    while none is, one measured run, and as many simulated ones as there are cores.
 
     Args:
         runs: all of the study, from which to learn.
         among: those that are asked about; all of them by default.
     """
     took = _took(runs)
-    lanes = sum(run.state == "running" and run.transport == "simulated" for run in runs) or cores()
+    virtual = [run.transport == "simulated" for run in runs if run.state == "running"]
+    lanes = {True: sum(virtual) or cores(), False: len(virtual) - sum(virtual) or 1}
     total, known = 0.0, True
     for run in runs if among is None else among:
         if run.state in ENDED or run.state == "silent":
@@ -251,7 +253,7 @@ def left_s(runs: Sequence[Run], among: Iterable[Run] | None = None) -> tuple[flo
             known = False
             continue
         rest = max(expected - run.reached_s - run.since_s, 0.0) if run.state == "running" else expected
-        total += rest / (lanes if run.transport == "simulated" else 1)
+        total += rest / lanes[run.transport == "simulated"]
     return total, known
 
 

@@ -187,6 +187,11 @@ def test_before_anything_has_ended_the_budget_is_the_guess() -> None:
     assert left_s([run("a", budget_s=10.0), run("b", transport="simulated")]) == (11.0, False)
 
 
+def test_measured_runs_of_several_jobs_go_on_side_by_side() -> None:
+    done, two = run("a", "completed", wall_s=12.0), [run("a", "running", since_s=12.0)] * 2
+    assert left_s([done, *two, run("a"), run("a")]) == (12.0, True)
+
+
 def test_simulated_runs_go_on_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.progress.cores", lambda: 4)
     done = run("a", "completed", "simulated", wall_s=8.0)
