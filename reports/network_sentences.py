@@ -44,7 +44,7 @@ def leaders(rows: pd.DataFrame, changes: pd.DataFrame, criterion: Criterion) -> 
         elif label != before and not before:
             told.append(t("{name} leads at {gbit}", name=label, gbit=gbit_text(gbit)))
         before = label
-    if len(told) == 1 and before:
+    if len(told) == 1 and before and len(leads) > 1:
         low, high = gbit_text(leads[0][0]), gbit_text(leads[-1][0])
         return t("{name} leads at every simulated bandwidth from {low} to {high}.", name=before, low=low, high=high)
     return t("{changes}.", changes=t("; ").join(told))

@@ -166,6 +166,27 @@ def test_what_was_simulated_on_some_networks_only_is_named() -> None:
     assert sum(len(point["rows"]) for point in data["points"]) == 3 * 6 - 4
 
 
+def test_runs_that_went_wrong_have_no_numbers() -> None:
+    whole = several()
+    wrong = (whole.runs["label"] == "ad-psgd") & whole.runs["study"].str.contains("@1Gbit")
+    for status, runs in (("crashed", 0), ("failed", 0), ("diverged", 2)):
+        data = data_of(html_of(dataclasses.replace(whole, runs=whole.runs.assign(
+            status=["completed" if fine else status for fine in ~wrong])
+        )))  # fmt: skip
+        for point in data["points"]:
+            (row,) = [row for row in point["rows"] if data["labels"][row["label"]]["name"] == "ad-psgd"]
+            bad = point["bandwidth"] == 1.0
+            assert (row["runs"], row["reached"], len(row["loss"])) == ((runs, 0, 0) if bad else (2, 2, 10))
+            assert all((mean is None) == bad for mean, *_ in row["values"].values())
+
+
+def test_one_bandwidth_has_a_slider_for_the_latency_alone() -> None:
+    html = html_of(over_networks(law, LAWS, (1.0,), LATENCIES))
+    inputs = [values for tag, values in Read(html).elements if tag == "input" and values.get("type") == "range"]
+    assert [values["id"] for values in inputs] == ["network-0-latency"]
+    assert words_of(html).count("ad-psgd leads at 1 Gbit/s.") == 2 and "by bandwidth" not in html
+
+
 def test_names_with_html_are_text_and_end_no_script() -> None:
     evil = f"</script>{EVIL}"
     results = over_networks(law, (evil, "ad-psgd"), BANDWIDTHS, LATENCIES)
