@@ -63,6 +63,11 @@ def plane(name: str, label: str, grid: pd.DataFrame, levels: Sequence[float], lo
         return to_svg(figure, name, f"Loss around the model of {label}", text)
 
 
+def squared(rows: pd.DataFrame) -> pd.DataFrame:
+    """Losses by alpha and beta; what is no number stays a place."""
+    return rows.drop_duplicates(["alpha", "beta"]).pivot(index="alpha", columns="beta", values="loss")
+
+
 def positions(name: str, label: str, around: pd.DataFrame, places: pd.DataFrame, look: Look, text: str) -> str:
     """Where one algorithm's workers stand in the loss around their mean: a cut along the first axis, and the plane.
 
@@ -71,7 +76,7 @@ def positions(name: str, label: str, around: pd.DataFrame, places: pd.DataFrame,
         places: rows of "position": a, alpha, beta, loss.
         text: what it shows, in numbers.
     """
-    grid = around.pivot_table(index="alpha", columns="beta", values="loss")
+    grid = squared(around)
     flat = grid.shape[1] < 2
     cut = grid.iloc[:, int(np.argmin(np.abs(np.asarray(grid.columns, dtype=np.float64))))]
     workers = places[places["a"] != "evaluated"]
@@ -117,7 +122,7 @@ def _mark(axes: Axes, x: pd.Series, y: pd.Series, at: pd.Series, of: pd.Series, 
 def _contours(axes: Axes, grid: pd.DataFrame, look: Look, levels: Sequence[float]) -> None:
     """Lines, each with its number, the lowest the widest."""
     if not levels:
-        axes.text(0.04, 0.05, "flat to the eye", transform=axes.transAxes, color=MUTED, fontsize=SIZE - 1)
+        axes.text(0.04, 0.05, "no lines", transform=axes.transAxes, color=MUTED, fontsize=SIZE - 1)
     else:
         widths = np.linspace(1.5, 0.6, len(levels))
         x, y = (np.asarray(part, dtype=np.float64) for part in (grid.index, grid.columns))
@@ -212,7 +217,7 @@ def heat(
         axes = figure.add_axes((left, 0.45 / tall, 0.81, 1 - 0.5 / tall))
         fills: dict[str, list[Box]] = {}
         for i, j in np.argwhere(~np.isnan(cells)):
-            share = min(cells[i, j] / top, 1.0) if top > 0 else 0.0
+            share = min(cells[i, j] / top, 1.0) if 0 < top < math.inf else 0.0
             fill = to_hex(palette(round(share * SHADES) / SHADES)) if math.isfinite(cells[i, j]) else "#ffffff"
             fills.setdefault(fill, []).append((float(j), float(i), 1.0, 1.0))
             if columns <= NUMBERS:

@@ -60,7 +60,8 @@ def _panel(material: Material, transport: str, every: pd.DataFrame) -> Panel:
     cells = cells.assign(first=_number(cells["a"]), second=_number(cells["b"])).sort_values(
         ["label", "first", "second"]
     )
-    top = float(cells["barrier"].max()) if len(cells) else 0.0
+    finite = cells.loc[np.isfinite(cells["barrier"]), "barrier"]
+    top = float(finite.max()) if len(finite) else 0.0
     high = cells.groupby("label")["barrier"].max()
     size = int(cells["second"].max()) + 1 if len(cells) else 0
     if size > LARGEST:

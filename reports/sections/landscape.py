@@ -61,6 +61,7 @@ def section(material: Material) -> Section | None:
 def _panel(material: Material, transport: str, every: pd.DataFrame, numbers: pd.DataFrame) -> Panel:
     chosen = one_call(every) if len(every) else one_call(numbers)
     rows = at_last(of_call(every, chosen.iloc[0])) if len(every) else every
+    rows = rows.assign(loss=rows["loss"].where(np.isfinite(rows["loss"].astype(float))))  # far away it may be beyond
     sharp = at_last(of_call(numbers, chosen.iloc[0])) if len(numbers) else numbers
     first = _one_seed(rows)
     labels, fewer = drawn(material, transport, sorted(first["label"].unique()))
@@ -82,7 +83,7 @@ def _panel(material: Material, transport: str, every: pd.DataFrame, numbers: pd.
             list(_planes(material, transport, few)),
         ),
     ]
-    line = few[few["curve"] == "interpolation"]
+    line = few[(few["curve"] == "interpolation") & (few["loss"] > 0)]  # the axis is logarithmic
     if len(line):
         svg = figures.way(material.id(f"way-{transport}"), line, material.look_of, _described(material))
         groups.append(Group(t("The straight way from the first kept model to the last."), [("", svg)]))
@@ -105,8 +106,8 @@ def _described(material: Material) -> str:
 def _positions(material: Material, transport: str, rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
     for i, (label, group) in enumerate(rows.groupby("label")):
         around, places = group[group["curve"] == "workers"], group[group["curve"] == "position"]
-        if around.empty or places.empty:
-            continue  # never probed like this, or all workers are equal
+        if around["loss"].isna().all() or places.empty:
+            continue  # never probed like this, or all workers are equal, or no loss is a number
         workers = places[places["a"] != "evaluated"]
         text = (
             f"{label}, {_described(material)}: {len(workers)} workers up to {words.number(_reach(workers))} from their "
@@ -127,9 +128,11 @@ def _reach(workers: pd.DataFrame) -> float:
 
 def _planes(material: Material, transport: str, rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
     planes = rows[rows["curve"] == "plane"]
-    levels = figures.rungs(float(planes["loss"].min()), float(planes["loss"].max()))
+    planes = planes[planes.groupby("label")["loss"].transform("count") > 0]
+    top = float(planes["loss"].max())
+    levels = figures.rungs(max(float(planes["loss"].min()), 1e-4 * top), top)
     for i, (label, group) in enumerate(planes.groupby("label")):
-        grid = group.pivot_table(index="alpha", columns="beta", values="loss")
+        grid = figures.squared(group)
         low, high = float(group["loss"].min()), float(group["loss"].max())
         middle = group.iloc[int((group["alpha"].abs() + group["beta"].abs()).argmin())]
         text = (

@@ -101,7 +101,8 @@ def _panel(material: Material, transport: str, every: pd.DataFrame) -> Panel:
 
 def derived(rows: pd.DataFrame) -> pd.DataFrame:
     """With `ratio` = alpha_e / alpha, `control` likewise, `change` between them, `share` of the disagreement."""
-    ratio, control = rows["alpha_e"] / rows["lr"], rows["alpha_e_control"] / rows["lr"]
+    lr = rows["lr"].where(rows["lr"] > 0)  # a schedule may begin at 0
+    ratio, control = rows["alpha_e"] / lr, rows["alpha_e_control"] / lr
     total = rows["noise_sampling"] + rows["noise_diversity"]
     share = (rows["noise_diversity"] / total).where(total > 0)
     return rows.assign(ratio=ratio, control=control, change=ratio - control, share=share)
@@ -125,10 +126,11 @@ def _smoothed(rows: pd.DataFrame) -> str:
 def _limits(rows: pd.DataFrame) -> tuple[tuple[float, float], tuple[float, float] | None]:
     """Axes that hold nearly all ratios, and all noise."""
     seen = rows[["ratio", "control"]].to_numpy(dtype=np.float64)
-    low, high = (float(v) for v in np.nanquantile(seen, [0.05, 0.95]))
+    seen = seen[np.isfinite(seen)]
+    low, high = np.quantile(seen, [0.05, 0.95]).tolist() if len(seen) else (1.0, 1.0)
     low, high = min(low, 0.8), max(high, 1.2)
     levels = rows[["noise_sampling", "noise_diversity"]].to_numpy(dtype=np.float64)
-    levels = levels[levels > 0]
+    levels = levels[(levels > 0) & np.isfinite(levels)]
     room = 0.08 * (high - low)
     return (low - room, high + room), (levels.min() / 2, levels.max() * 2) if len(levels) else None
 

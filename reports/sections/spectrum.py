@@ -86,6 +86,8 @@ def _panel(material: Material, transport: str, every: pd.DataFrame, nodes: pd.Da
             ("largest", "largest eigenvalue", t("Largest eigenvalue over training")),
             ("trace", "trace", t("Trace over training")),
         ):
+            if not np.isfinite(over[value]).any():
+                continue
             svg = figures.over_training(
                 material.id(f"{value}-{transport}"), value, said, over, material.look_of, _named(material)
             )
@@ -114,13 +116,12 @@ def wide(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per run and snapshot: the numbers in columns, with the eigenvalue's residual and the trace's error."""
     outermost = rows[(rows["number"] == 0) & rows["quantity"].isin(NAMES)]
     outermost = outermost.assign(quantity=outermost["quantity"].map(NAMES))
-    keys = ["run_id", "label", "seed", "snapshot", "step"]
-    table = outermost.pivot_table(index=keys, columns="quantity", values="value", dropna=False, observed=True)
-    errors = outermost.pivot_table(index=keys, columns="quantity", values="error", dropna=False, observed=True)
+    keys = ["run_id", "label", "seed", "snapshot"]
+    table, errors = (outermost.pivot_table(index=keys, columns="quantity", values=name) for name in ("value", "error"))
     table = table.reindex(columns=list(NAMES.values()))
     errors = errors.reindex(index=table.index, columns=["largest", "trace"])
-    table = table.assign(residual=errors["largest"], trace_error=errors["trace"])
-    return table.dropna(how="all").reset_index()
+    table = table.assign(residual=errors["largest"], trace_error=errors["trace"]).reset_index()
+    return table.merge(rows[["run_id", "snapshot", "step"]].drop_duplicates(["run_id", "snapshot"]), how="left")
 
 
 def _shares(density: pd.DataFrame, last: pd.DataFrame) -> pd.DataFrame:
@@ -175,6 +176,7 @@ def _named(material: Material) -> str:
 
 
 def _compared(shown: pd.DataFrame, matrix: str) -> str:
+    shown = shown.dropna(subset="largest")
     if len(shown) < 2:
         return ""
     sharp, flat = (shown.sort_values("largest").iloc[k] for k in (-1, 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -122,14 +123,21 @@ def density(run_id: str, snapshot: int, largest: float) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def never_probed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two algorithms with two seeds each over MPI, and one of them in the simulator."""
+    folder = tmp_path_factory.mktemp("never-probed")
     for seed in (0, 1):
         for schedule in (ALLREDUCE, D_PSGD):
-            write_run(tmp_path, schedule, "mpi", seed, steps=20)
-    write_run(tmp_path, ALLREDUCE, "simulated", 0, steps=20)
-    return tmp_path
+            write_run(folder, schedule, "mpi", seed, steps=5)
+    write_run(folder, ALLREDUCE, "simulated", 0, steps=5)
+    return folder
+
+
+@pytest.fixture
+def folder(never_probed: Path, tmp_path: Path) -> Path:
+    """A copy that a test may put tables into."""
+    return Path(shutil.copytree(never_probed, tmp_path / "results"))
 
 
 def runs_of(folder: Path, label: str, transport: str = "mpi") -> list[str]:
@@ -169,7 +177,7 @@ def test_a_torn_table_is_a_sentence_and_the_others_are_shown(folder: Path) -> No
 
 
 def test_a_diverged_run_has_no_numbers(folder: Path) -> None:
-    run_id = write_run(folder, D_PSGD, "mpi", 2, status="diverged", steps=20)
+    run_id = write_run(folder, D_PSGD, "mpi", 2, status="diverged", steps=5)
     put(folder, tables.NUMBERS, curvature(run_id, 2, 4.0, 8.0))
     assert not section(page(folder), "spectrum")
 
@@ -377,10 +385,28 @@ def test_a_matrix_is_symmetric_and_empty_on_its_diagonal() -> None:
     assert matrix.fillna(-1).to_numpy().tolist() == [[-1.0, 1.0, 2.0], [1.0, -1.0, 3.0], [2.0, 3.0, -1.0]]
 
 
+@pytest.mark.parametrize("value", [NAN, math.inf, 0.0])
+def test_what_is_no_number_does_no_harm(folder: Path, value: float) -> None:
+    for run_id in runs_of(folder, "d-psgd"):
+        put(folder, tables.NUMBERS, [*curvature(run_id, 1, value, value), *curvature(run_id, 2, value, value)])
+        put(folder, tables.DENSITY, density(run_id, 2, value if value == 0 else 4.0))
+        put(folder, tables.NOISE, [{**noise(run_id, k, value, value, value), "lr": 0.0} for k in (1, 2)])
+        put(folder, tables.WORKERS, workers(run_id, {(0, 1): value, (0, 2): value, (1, 2): 1.0}, value))
+        spots = [place(run_id, "position", f"replica {j}", 0.1 * j, 0.2, value) for j in range(3)]
+        spots += [
+            place(run_id, curve, "x", x, 0.0, value) for curve in ("workers", "interpolation") for x in (0.0, 1.0)
+        ]
+        planes = [{**row, "loss": value if row["alpha"] > 0.5 else row["loss"]} for row in bowl(run_id, "plane", "x")]
+        put(folder, tables.LANDSCAPE, [*spots, *planes])
+    made = page(folder)
+    assert all(section(made, name) for name in list(SECTIONS)[:4])
+    assert not re.search(r"\bnan\b", "".join(made.html.values()), flags=re.I)
+
+
 def test_names_from_outside_stay_text(tmp_path: Path) -> None:
     evil = "<b>x & $y$"
     for seed in (0, 1):
-        run_id = write_run(tmp_path, D_PSGD, "mpi", seed, label=evil, steps=20)
+        run_id = write_run(tmp_path, D_PSGD, "mpi", seed, label=evil, steps=5)
         put(tmp_path, tables.NUMBERS, [*curvature(run_id, 1, 4.0, 8.0), *curvature(run_id, 2, 4.0, 8.0)])
         put(tmp_path, tables.DENSITY, density(run_id, 2, 4.0))
         put(tmp_path, tables.NOISE, [noise(run_id, 1, 1.0, 3.0, 1.0)])
@@ -410,7 +436,7 @@ STEPS = {1: {0.0: 30, 0.5: 20, 0.9: 10}, 4: {0.0: 30, 0.5: 20, 0.9: 40}, 16: {0.
 
 def tuned(tmp_path: Path, lacking: bool = False) -> Results:
     """Runs of one algorithm with these costs; three seeds."""
-    write_run(tmp_path, ALLREDUCE, "simulated", 0, steps=20)
+    write_run(tmp_path, ALLREDUCE, "simulated", 0, steps=5)
     one = load(tmp_path)
     runs, heldout = [], []
     for count, costs in STEPS.items():
@@ -460,7 +486,7 @@ def test_theory_is_the_first_best_less_what_asynchrony_adds() -> None:
 
 
 def test_implicit_momentum_of_recorded_staleness(tmp_path: Path) -> None:
-    run_id = write_run(tmp_path, SCHEDULES[4], "mpi", 0, steps=20)
+    run_id = write_run(tmp_path, SCHEDULES[4], "mpi", 0, steps=5)
     results = load(tmp_path)
     n = 100  # writes in turn: each is as stale as there are other workers
     rows = pd.DataFrame(
