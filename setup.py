@@ -25,11 +25,16 @@ setup(
     # An explicit root makes the editable install one .pth line: packages added later are found without a new install.
     package_dir={"": "."},
     packages=find_packages(
-        include=["algorithms", "algorithms.*", "bench", "bench.*", "analysis", "analysis.*", "reports", "reports.*"]
+        include=[
+            f"{name}{below}"
+            for name in ("algorithms", "bench", "analysis", "reports", "slurm")
+            for below in ("", ".*")
+        ]
     ),
     py_modules=["paceline"],
     package_data={
         "bench": ["*.cmake", "studies/*.toml", "workloads/data/*"],
+        "slurm": ["templates/*", "sites/*.toml"],
         "reports": ["templates/*", "templates/sections/*", "translations/*/*"],
     },
     install_requires=[

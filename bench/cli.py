@@ -6,10 +6,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import interruption
 from bench.settings import StudyError
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def main_run(argv: list[str]) -> int:
     )
     add_data_dir(parser)
     parser.add_argument("--launcher", choices=("mpirun", "srun"), default="mpirun", help="how ranks are started")
+    parser.add_argument(
+        "--part", metavar="K/N", help="only the K-th (from 1) of N parts of about equal length, for job arrays"
+    )
     parser.add_argument("--dry-run", action="store_true", help="validate, show what would run, and stop")
     arguments = parser.parse_args(argv)
     use_data_dir(arguments.data_dir)
@@ -52,18 +56,46 @@ def main_run(argv: list[str]) -> int:
         only=tuple(arguments.only),
         without=tuple(arguments.without),
     )
-    check(list(loaded.cells()))
+    cells = list(loaded.cells())
+    if arguments.part is not None:
+        cells = part_of(cells, arguments.part)
+    check(cells)
     out = arguments.out or Path("runs") / loaded.table.name
     if arguments.dry_run:
-        return show_jobs(jobs_of(loaded.cells(), _expected_s), out)
+        return show_jobs(jobs_of(cells, expected_s), out)
     check_out(out)
     if (ranks := launch.inside_mpi()) > 0:
-        return _run_inside(loaded, out, ranks)
+        return _run_inside(loaded, cells, out, ranks)
+    interruption.ASKED.install()
     try:
-        failed, total = carry_out(loaded, out, arguments.launcher, _expected_s)
+        failed, total = carry_out(loaded, out, arguments.launcher, expected_s, cells)
     except KeyboardInterrupt:
         return interrupted(out)
+    except interruption.Interrupted as by:
+        interrupted(out, str(by))
+        return interruption.EXIT_CODE
     return tell_end(failed, total, out)
+
+
+def part_of(cells: list[Cell], part: str) -> list[Cell]:
+    """The K-th of N parts of a study's runs, as "K/N" asks for.
+
+    Runs that share a launch stay together as far as that leaves the parts about equally long.
+
+    Raises:
+        StudyError: there is no such part.
+    """
+    k, slash, n = part.partition("/")
+    if not (slash and k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
+        raise StudyError(f"--part: expected K/N with 1 <= K <= N, such as 1/4: got {part!r}")
+    ordered = sorted(cells, key=lambda cell: (cell.transport, cell.ranks))  # stable: else in the study's order
+    lengths = [expected_s(cell) for cell in ordered]
+    total, before, own = sum(lengths), 0.0, []
+    for cell, length in zip(ordered, lengths, strict=True):
+        if int(int(n) * (before + length / 2) / total) == int(k) - 1:
+            own.append(cell)
+        before += length
+    return own
 
 
 def check(cells: list[Cell]) -> None:
@@ -93,16 +125,26 @@ def jobs_of(cells: Iterable[Cell], expected_s: Callable[[Cell], float]) -> list[
     return [Job(c.run_id, c.transport, c.ranks, expected_s(c), c.device != "cpu") for c in cells]
 
 
-def carry_out(loaded: Study, out: Path, launcher: Launcher, expected_s: Callable[[Cell], float]) -> tuple[int, int]:
+def carry_out(
+    loaded: Study,
+    out: Path,
+    launcher: Launcher,
+    expected_s: Callable[[Cell], float],
+    cells: Sequence[Cell] | None = None,
+) -> tuple[int, int]:
     """Run what is missing of a study that has been checked; (number of runs that failed, of all).
 
+    Args:
+        cells: some of the study's runs; None means all.
+
     Raises:
+        Interrupted: as for KeyboardInterrupt, if `bench.interruption.ASKED` was installed.
         StudyError: there is no launcher, or the folder cannot be used.
         KeyboardInterrupt: what is complete by then stays.
     """
     from bench import launch
 
-    by_id = {cell.run_id: cell for cell in loaded.cells()}
+    by_id = {cell.run_id: cell for cell in (loaded.cells() if cells is None else cells)}
     if any(cell.transport != "simulated" for cell in by_id.values()):
         launch.check_launcher(launcher)
     launch.write_study(out, loaded.raw)
@@ -112,13 +154,13 @@ def carry_out(loaded: Study, out: Path, launcher: Launcher, expected_s: Callable
 
         write_crashed(by_id[run_id], out, reason, error)
 
-    report = launch.supervise(jobs_of(loaded.cells(), expected_s), out, launcher, launch.Display(), crashed)
+    report = launch.supervise(jobs_of(by_id.values(), expected_s), out, launcher, launch.Display(), crashed)
     return len(report.bad), len(by_id)
 
 
-def interrupted(out: Path) -> int:
+def interrupted(out: Path, by: str = "") -> int:
     """What the user is told after an interrupt, and the exit code."""
-    print(f"\ninterrupted; what is complete is in {out}, the same command goes on", file=sys.stderr)
+    print(f"\ninterrupted{by and f' by {by}'}; what is complete is in {out}, the same command goes on", file=sys.stderr)
     return 130
 
 
@@ -130,7 +172,8 @@ def tell_end(failed: int, total: int, out: Path) -> int:
     return 1 if failed else 0
 
 
-def _expected_s(cell: Cell) -> float:
+def expected_s(cell: Cell) -> float:
+    """Guess of how long a run takes [s]."""
     seconds = cell.workload.budget.seconds
     return 5.0 if seconds is None else seconds
 
@@ -212,7 +255,7 @@ def show_jobs(jobs: list[Job], out: Path) -> int:
     return 0
 
 
-def _run_inside(loaded: Study, out: Path, ranks: int) -> int:
+def _run_inside(loaded: Study, cells: list[Cell], out: Path, ranks: int) -> int:
     """Started by mpirun or srun itself: every process comes here and is one rank."""
     from mpi4py import MPI
 
@@ -225,7 +268,6 @@ def _run_inside(loaded: Study, out: Path, ranks: int) -> int:
             "(with srun try --mpi=pmix or --mpi=pmi2)"
         )
     world = MPI.COMM_WORLD
-    cells = list(loaded.cells())
     # Rank 0 looks, and tells the others: a shared file system may show them something older.
     missing = world.bcast([launch.is_complete(out, c.run_id) is None for c in cells] if rank == 0 else None, root=0)
     cells = [c for c, wanted in zip(cells, missing, strict=True) if wanted]
@@ -247,7 +289,7 @@ def _run_inside(loaded: Study, out: Path, ranks: int) -> int:
             display.ended(run, what["status"], what["verdict"])
 
     if rank == 0:
-        display.begin(len(cells), 0, sum(_expected_s(c) for c in cells))
+        display.begin(len(cells), 0, sum(expected_s(c) for c in cells))
     measured = [c for c in cells if c.transport != "simulated" and c not in too_large]
     if measured:
         session.on_mpi(measured, out, say)

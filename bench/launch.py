@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from bench.interruption import ASKED, Interrupted
 from bench.processes import end_group
 from bench.records import write_atomic
 from bench.settings import StudyError
@@ -165,6 +166,9 @@ def supervise(
 
     Args:
         crashed: called with (run_id, reason, error) to write the row of a run that ended without one.
+
+    Raises:
+        Interrupted: a scheduler wants us to stop; runs that have not ended are as if they had not begun.
     """
     report = Report()
     for job in jobs:
@@ -222,8 +226,12 @@ class _Supervisor:
     def work_off(self, waiting: list[Job]) -> None:
         """All in one launch at first; a rank that crashes takes the launch with it, and the rest start afresh."""
         while waiting and not self._stop.is_set():
+            if ASKED.is_set:
+                raise Interrupted(ASKED.name)
             ended = Session(waiting, self._out, self._launcher, self._display, self._stop).run()
             self._report.statuses |= ended.statuses
+            if ASKED.is_set:
+                raise Interrupted(ASKED.name)
             waiting = [job for job in waiting if job.run_id not in ended.statuses]
             if not waiting or self._stop.is_set():
                 return
@@ -283,7 +291,7 @@ class Session:
         # A rank that hangs is found by its own watchdog; this limit is for launchers that hang.
         limit_s = 900 + 3 * max(job.budget_s for job in self._jobs)
         while process.poll() is None:
-            if self._stop.wait(0.05):
+            if self._stop.wait(0.05) or ASKED.is_set:
                 end_group(process)
                 return
             if time.monotonic() - self._heard > limit_s:

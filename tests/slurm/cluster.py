@@ -186,7 +186,7 @@ class PrivateSlurm:
             f"SlurmdUser={user}",
             f"SlurmctldPort={controller}",
             "AuthType=auth/munge",
-            f"AuthInfo=socket={self._socket}",
+            f"AuthInfo=socket={self._socket},cred_expire=6",  # a requeued job waits for that long
             "CryptoType=crypto/munge",
             "MpiDefault=none",
             "ProctrackType=proctrack/linuxproc",
