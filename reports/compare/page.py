@@ -13,6 +13,7 @@ from analysis.summary import KEYS
 from reports.compare import words
 from reports.compare.conditions import Judged
 from reports.compare.found import Found
+from reports.compare.reasons import told
 from reports.language import current, language, noted, t
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -57,7 +58,7 @@ def page(found: Found, lang: str = "en") -> str:
                 environment=words.environment(found),
                 problems=found.problems,
                 groups=list(_groups(found)),
-                intervals=[how for how in dict.fromkeys(found.changes["interval"]) if how != "none"],
+                intervals=[told(how) for how in dict.fromkeys(found.changes["interval"]) if how != "none"],
                 evidence=bool((found.changes[["n_old", "n_new"]].min(axis=1) >= 2).any()),
                 luck=_luck(found),
             )
@@ -87,7 +88,7 @@ def _condition(judged: Judged) -> dict[str, Any]:
     unanswered = not judged.holds and len(judged.open) == judged.looked
 
     def cells(of: list[tuple[tuple[Any, ...], str]]) -> list[str]:
-        return [f"{words.cell(dict(zip(KEYS, key, strict=True)))}: {why}" for key, why in of]
+        return [f"{words.cell(dict(zip(KEYS, key, strict=True)))}: {told(why)}" for key, why in of]
 
     return {
         "text": judged.condition.text,
@@ -127,7 +128,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
         "word": t(WORDS[word]),
         "badge": BADGES.get(word, ""),
         "shown": bool(row["shown"]),
-        "reason": str(row["reason"]),
+        "reason": told(str(row["reason"])),
     }
 
 

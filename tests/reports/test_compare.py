@@ -20,6 +20,8 @@ from analysis.changes import NUMBERS, changes, numbers_per_run
 from analysis.circumstances import environment, settings, statuses
 from bench.records import load
 from reports.compare.conditions import parse
+from reports.compare.reasons import told
+from reports.language import language
 from tests.support.synthetic import EVIL, SCHEDULES, write_run
 
 ALLREDUCE = SCHEDULES[0]  # over MPI it reaches the target at snapshot 14 of 20
@@ -381,6 +383,20 @@ def test_the_page_says_the_same_numbers_and_is_steady(write: Write, tmp_path: Pa
             value = expected[name][key]
             assert row[at][0] == ("" if math.isnan(value) else repr(float(value)))
     assert not re.search(r"(?:src|href)=\"(?!data:|#)", pages[0])
+
+
+def test_reasons_are_told_in_the_pages_language(write: Write, tmp_path: Path) -> None:
+    with language("ja"):
+        assert told("2 of 3 pairs lower, 0 higher, 1 equal or too close to tell").startswith("3 組中 2 組で減少")
+        assert told("1.2 (1.1 to 1.3): the ranges do not overlap: n=2 before, n=2 after").startswith(
+            "1.2(1.1~1.3): 範囲"
+        )
+        assert told("something else") == "something else"
+    old, new = write("old", seeds=(0, 1)), write("new", seeds=(0, 1), late=2)
+    # Every reason that this comparison gives has a sentence in Japanese, but for the report's own about the target.
+    rows = [row for row in found(old, new).values() if row["number"] != "time_to_target_s"]
+    with language("ja"):
+        assert all(told(row["reason"]) != row["reason"] and told(row["interval"]) != row["interval"] for row in rows)
 
 
 def test_html_in_names_settings_and_reasons_comes_out_as_text(write: Write, tmp_path: Path) -> None:
