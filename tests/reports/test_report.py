@@ -38,6 +38,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_results(tmp_path_factory.mktemp("results") / "demo", steps=STEPS)
 
 
+def write_few(folder: Path, *seeds: int) -> Path:
+    """All-reduce and gossip over MPI: as little as makes a comparison."""
+    for schedule in (SCHEDULES[0], SCHEDULES[3]):
+        for late, seed in enumerate(seeds):
+            write_run(folder, schedule, "mpi", seed, steps=STEPS, late=late)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return load(write_few(tmp_path_factory.mktemp("few"), 0, 1))
+
+
 @pytest.fixture(scope="module")
 def results(folder: Path) -> Results:
     return load(folder)
@@ -246,18 +259,18 @@ def test_coarse_snapshots_are_owned_up_to(tmp_path: Path) -> None:
     assert "more snapshots, or a harder target, would tell more" in build(load(tmp_path))
 
 
-def test_a_baseline_that_never_arrives_bounds_the_saving(results: Results) -> None:
-    heldout = results.heldout.copy()
+def test_a_baseline_that_never_arrives_bounds_the_saving(few: Results) -> None:
+    heldout = few.heldout.copy()
     slow = heldout["run_id"].str.contains("allreduce-sgd")
     heldout.loc[slow, "heldout_loss"] = heldout.loc[slow, "heldout_loss"] + 1
-    html = build(Results(results.runs, results.events, results.snapshots, heldout, results.shares))
+    html = build(Results(few.runs, few.events, few.snapshots, heldout, few.shares))
     assert "allreduce-sgd did not get there" in re.sub(r"<[^>]+>", "", html)
     assert re.search(r"over \d+\u00a0% less", html)
 
 
-def test_missing_events_and_provenance_do_not_stop_the_report(results: Results) -> None:
-    runs = results.runs.assign(provenance="not json", settings="")
-    html = build(Results(runs, results.events.iloc[:0], results.snapshots.iloc[:0], results.heldout, results.shares))
+def test_missing_events_and_provenance_do_not_stop_the_report(few: Results) -> None:
+    runs = few.runs.assign(provenance="not json", settings="")
+    html = build(Results(runs, few.events.iloc[:0], few.snapshots.iloc[:0], few.heldout, few.shares))
     assert "not json" in html
     assert "no events of ranks 0, 1, 2, 3" in html
 
@@ -293,17 +306,16 @@ def test_an_algorithm_looks_the_same_in_every_report() -> None:
 
 
 def test_command_writes_the_file_and_names_what_it_could_not_use(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = tmp_path / "copy"
-    write_results(copy, seeds=(7,), steps=5, bad=False)
-    whole, torn = sorted((copy / "runs").iterdir())[:2]
+    write_few(copy, 7)
+    whole, torn = sorted((copy / "runs").iterdir())
     (torn / "run.parquet").write_bytes(b"PAR1")
     (copy / "runs" / "unfinished").mkdir()
-    (copy / "study.json").unlink()
     (whole / "events-r1-p0.parquet").unlink()
     output = tmp_path / "report.html"
-    assert cli.main([str(copy), str(folder), "-o", str(output)]) == 0
+    assert cli.main([str(copy), str(write_few(tmp_path / "more", 0)), "-o", str(output)]) == 0
     html = output.read_text(encoding="utf-8")
     text = html[html.index('id="problems"') :]
     assert "unfinished: not finished (no run.parquet)" in text
@@ -313,8 +325,8 @@ def test_command_writes_the_file_and_names_what_it_could_not_use(
     assert str(output) in capsys.readouterr().out
 
 
-def test_a_run_found_twice_counts_once(folder: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
+def test_a_run_found_twice_counts_once(tmp_path: Path) -> None:
+    folder, copy = write_few(tmp_path / "it", 0, 1), tmp_path / "copy"
     write_run(copy, SCHEDULES[0], "mpi", 0, steps=STEPS)
     output = tmp_path / "report.html"
     assert cli.main([str(folder), str(copy), "-o", str(output)]) == 0
@@ -387,7 +399,7 @@ def test_facts_and_shares_of_the_training_set_are_shown(html: str) -> None:
     assert re.search(r"3\s+103\s+label 3: 103", text)  # worker 3 has 103 samples, all of label 3
 
 
-def test_a_whole_training_set_needs_no_table_of_shares(results: Results) -> None:
-    runs = results.runs.assign(workload_settings='{"partition": {"by": "whole"}}')
-    html = build(Results(runs, results.events, results.snapshots, results.heldout, results.shares))
+def test_a_whole_training_set_needs_no_table_of_shares(few: Results) -> None:
+    runs = few.runs.assign(workload_settings='{"partition": {"by": "whole"}}')
+    html = build(Results(runs, few.events, few.snapshots, few.heldout, few.shares))
     assert "Each worker.s share" not in html.replace("&#39;", ".") and "Shares of the training set" not in html
