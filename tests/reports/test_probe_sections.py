@@ -26,10 +26,10 @@ from reports.sections import landscape, momentum, registry, spectrum
 from reports.sections import noise as noise_section
 from reports.sections.barriers import symmetric
 from reports.sections.base import Material, Setting
-from reports.sections.momentum import expected
 from reports.sections.noise import running
 from reports.shown import ShownTable
 from reports.style import looks
+from reports.tuned_momentum import expected
 from tests.support.synthetic import BATCH, SCHEDULES, WORKERS, write_run
 
 ALLREDUCE, D_PSGD = SCHEDULES[0], SCHEDULES[2]
@@ -434,7 +434,7 @@ STEPS = {1: {0.0: 30, 0.5: 20, 0.9: 10}, 4: {0.0: 30, 0.5: 20, 0.9: 40}, 16: {0.
 """Workers -> explicit momentum -> steps of all workers to the target; None: never."""
 
 
-def tuned(tmp_path: Path, lacking: bool = False) -> Results:
+def grid(tmp_path: Path, lacking: bool = False) -> Results:
     """Runs of one algorithm with these costs; three seeds."""
     write_run(tmp_path, ALLREDUCE, "simulated", 0, steps=5)
     one = load(tmp_path)
@@ -455,7 +455,7 @@ def tuned(tmp_path: Path, lacking: bool = False) -> Results:
 
 
 def test_the_best_momentum_for_each_number_of_workers(tmp_path: Path) -> None:
-    made = make(tuned(tmp_path))
+    made = make(grid(tmp_path))
     best = shown(made, "momentum-best-simulated-0")
     assert best.index.tolist() == [1, 4, 16] and best["momentum"].tolist() == [0.9, 0.5, 0.0]
     assert best["cost"].tolist() == [10.0, 20.0, 20.0] and best["statistical_penalty"].tolist() == [1.0, 2.0, 2.0]
@@ -474,7 +474,7 @@ def test_the_best_momentum_for_each_number_of_workers(tmp_path: Path) -> None:
 
 
 def test_seeds_that_not_all_settings_have_are_left_out_and_said(tmp_path: Path) -> None:
-    made = make(tuned(tmp_path, lacking=True))
+    made = make(grid(tmp_path, lacking=True))
     assert shown(made, "momentum-best-simulated-0")["seeds"].tolist() == [3, 2, 3]
     assert "2 runs are left out, because other settings lack their seed" in words(section(made, "momentum"))
 
@@ -489,16 +489,14 @@ def test_implicit_momentum_of_recorded_staleness(tmp_path: Path) -> None:
     run_id = write_run(tmp_path, SCHEDULES[4], "mpi", 0, steps=5)
     results = load(tmp_path)
     n = 100  # writes in turn: each is as stale as there are other workers
-    rows = pd.DataFrame(
-        {
-            "rank": WORKERS,
-            "kind": ["apply", "serve"] * n,
-            "peer": [peer for k in range(n) for peer in (-1, k % WORKERS)],
-            "staleness_updates": [tau for k in range(n) for tau in (min(k, WORKERS - 1), -1)],
-            "t1_s": [0.01 * k for k in range(n) for _ in (0, 1)],
-        }
-    ).assign(run_id=run_id)
-    events = rows.reindex(columns=results.events.columns).fillna({"t0_s": 0.0, "label": "", "nbytes": 0})
+    turns = {
+        "rank": WORKERS,
+        "kind": ["apply", "serve"] * n,
+        "peer": [peer for k in range(n) for peer in (-1, k % WORKERS)],
+        "staleness_updates": [tau for k in range(n) for tau in (min(k, WORKERS - 1), -1)],
+        "t1_s": [0.01 * k for k in range(n) for _ in (0, 1)],
+    }
+    events = results.events.iloc[[0] * 2 * n].reset_index(drop=True).assign(run_id=run_id, **turns)
     made = make(replace(results, events=pd.concat([results.events[results.events["rank"] < WORKERS], events])))
     row = shown(made, "momentum-implicit-mpi").loc["easgd"]
     assert (row["momentum"], row["momentum_expected"], row["variance_ratio"], row["n"]) == (0.75, 0.75, 0.0, 1)
