@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from analysis.timeline import AT, STEPS, collectives, messages, pieces, windows
@@ -25,7 +27,7 @@ def section(material: Material) -> Section | None:
     for transport in transports(material.table):
         runs = first_runs(material.table, transport)
         rows = material.summary[material.summary["transport"] == transport]
-        labels = sorted(varied(rows, list(runs), material.look_of, ALGORITHMS))
+        labels = _labels(material, rows, runs)
         found, length_s = _windows(material, {label: runs[label] for label in labels})
         if not found:
             continue
@@ -47,7 +49,17 @@ def section(material: Material) -> Section | None:
     return panels(material, "timeline", t("Who did what when: a short window"), hint, shown, key=key)
 
 
-def _windows(material: Material, runs: dict[str, str]) -> tuple[list[Window], float]:
+def _labels(material: Material, rows: pd.DataFrame, runs: Mapping[str, str]) -> list[str]:
+    """At most `ALGORITHMS` of the labels, as many in lock-step as not where there are enough of both."""
+    known = material.results.runs.set_index("run_id")["lockstep"]
+    together = [label for label, run_id in runs.items() if known[run_id]]
+    apart = [label for label in runs if label not in together]
+    half = ALGORITHMS // 2
+    first = varied(rows, together, material.look_of, max(half, ALGORITHMS - len(apart)))
+    return sorted([*first, *varied(rows, apart, material.look_of, ALGORITHMS - len(first))])
+
+
+def _windows(material: Material, runs: Mapping[str, str]) -> tuple[list[Window], float]:
     """The windows of these runs (label -> run), and their length [s]."""
     known = material.results.runs
     known = known[known["run_id"].isin(runs.values()) & (known["steps"] > 0) & (known["duration_s"] > 0)]
@@ -100,8 +112,8 @@ def _notes(found: list[Window], labels: int, workers: int) -> list[str]:
     if len(found) < labels:
         notes.append(
             t(
-                "{n} of {all} algorithms are shown: the baseline, and the fastest to the target of the others, one of "
-                "each kind first.",
+                "{n} of {all} algorithms are shown: the baseline, and the fastest to the target of those in lock-step "
+                "and of the asynchronous ones.",
                 n=len(found),
                 all=labels,
             )

@@ -148,6 +148,20 @@ def test_the_timeline_shows_the_messages_of_the_window(made: Mapping[str, Sectio
     assert counted is not None and int(counted[1]) > 4
 
 
+def test_of_many_algorithms_half_are_in_lock_step(material: Material) -> None:
+    def many(frame: pd.DataFrame) -> pd.DataFrame:
+        copies = [frame.assign(run_id=frame["run_id"] + f"-{i}", label=frame["label"] + f" {i}") for i in range(6)]
+        return pd.concat([frame, *copies], ignore_index=True)
+
+    runs, table = many(material.results.runs), many(material.table)
+    look_of = looks(zip(runs["label"], runs["algorithm"], strict=True))
+    wide = replace(material, results=replace(material.results, runs=runs), table=table, look_of=look_of)
+    first = timeline._labels(wide, summarise(table), first_runs(table, "mpi"))
+    way = runs.drop_duplicates("label").set_index("label")["lockstep"]
+    assert len(first) == timeline.ALGORITHMS and "allreduce-sgd" in first
+    assert sum(bool(way[label]) for label in first) == timeline.ALGORITHMS // 2
+
+
 def test_the_traffic_is_that_of_the_tables(material: Material, made: Mapping[str, Section]) -> None:
     table = made["traffic"].tables[0]
     runs = first_runs(material.table, "mpi")
