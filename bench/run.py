@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -319,7 +319,8 @@ def finish(
         "verdict": verdict.text,
         "diverged_at_s": verdict.diverged_at_s,
         "duration_s": max(f.ended_s for f in ranks),
-        "wall_s": time.perf_counter() - started,
+        "wall_s": (wall_s := time.perf_counter() - started),
+        "started_utc": _utc(wall_s),
         "parameters": workload.parameters,
         "batch_size": workload.batch_size,
         "flops_per_sample": workload.flops_per_sample,
@@ -398,8 +399,13 @@ def blank_row(cell: Cell) -> dict[str, Any]:
         "workload_facts": "{}",
         "network": json.dumps(model if cell.transport == "simulated" else limit),
         "provenance": json.dumps(provenance.common()),
-        "started_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started_utc": _utc(0.0),
     }
+
+
+def _utc(ago_s: float) -> str:
+    """The time of day so many seconds ago."""
+    return (datetime.now(UTC) - timedelta(seconds=ago_s)).isoformat(timespec="seconds")
 
 
 def write_crashed(cell: Cell, out: Path, reason: str, error: str) -> None:

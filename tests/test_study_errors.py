@@ -376,12 +376,6 @@ def test_report_on_what_is_not_a_results_folder(ask: Ask, tmp_path: Path) -> Non
         assert "not a results folder" in said and name in said and "paceline run" in said
 
 
-def test_report_on_a_folder_without_a_finished_run(ask: Ask, tmp_path: Path) -> None:
-    (tmp_path / "out" / "runs" / "torn").mkdir(parents=True)
-    (tmp_path / "out" / "runs" / "torn" / "run.parquet").write_bytes(b"PAR1 torn")
-    assert "no finished run in out" in ask(None, "out", command="report")
-
-
 def test_report_to_a_place_that_is_not_there(ask: Ask, tmp_path: Path) -> None:
     (tmp_path / "out" / "runs").mkdir(parents=True)
     assert "no folder missing" in ask(None, "out", "-o", "missing/report.html", command="report")
