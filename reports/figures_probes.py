@@ -69,8 +69,8 @@ def over_training(name: str, value: str, said: str, rows: pd.DataFrame, looks: M
         rows: one row per label and snapshot, with `step`.
     """
     with rc_context(theme()):
-        figure = canvas(4.6, 3.0)
-        axes = figure.add_axes((0.125, 0.145, 0.86, 0.825))
+        figure = canvas(3.6, 2.6)
+        axes = figure.add_axes((0.15, 0.165, 0.835, 0.815))
         seen = rows[[value, f"{value}_low", f"{value}_high"]].to_numpy(dtype=np.float64)
         low, high = float(np.nanmin(seen)), float(np.nanmax(seen))
         margin = 0.06 * (high - low or abs(high) or 1.0)

@@ -208,6 +208,7 @@ def heat(
     cells = table.to_numpy(dtype=np.float64)
     said = (table if shown is None else shown).to_numpy(dtype=np.float64)
     rows, columns = cells.shape
+    digits = 2 if shown is None else 3
     palette = color_palette("cividis", as_cmap=True)
     width = 3.3
     left, side = 0.17, 0.81 * width / columns
@@ -221,8 +222,9 @@ def heat(
             fill = to_hex(palette(round(share * SHADES) / SHADES)) if math.isfinite(cells[i, j]) else "#ffffff"
             fills.setdefault(fill, []).append((float(j), float(i), 1.0, 1.0))
             if columns <= NUMBERS:
+                value = said[i, j]  # texts in figures are English
                 axes.text(
-                    j + 0.5, i + 0.5, number(said[i, j], 2 if shown is None else 3), ha="center", va="center",
+                    j + 0.5, i + 0.5, "never" if math.isinf(value) else number(value, digits), ha="center", va="center",
                     color="#101014" if _luminance(fill) > EQUAL else "#ffffff", fontsize=SIZE - 1,
                 )  # fmt: skip
         for fill, cells_of in sorted(fills.items()):

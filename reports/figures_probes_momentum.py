@@ -29,8 +29,8 @@ def best(name: str, label: str, rows: pd.DataFrame, theory: pd.DataFrame, look: 
     """
     look_at = rows["workers"].to_numpy(dtype=np.float64)
     with rc_context(theme()):
-        figure = canvas(4.6, 3.2)
-        axes = figure.add_axes((0.125, 0.14, 0.86, 0.83))
+        figure = canvas(3.6, 2.8)
+        axes = figure.add_axes((0.15, 0.155, 0.835, 0.825))
         axes.set_xscale("log")
         axes.set_xlim(look_at.min() / 1.35, look_at.max() * (look_at.max() / look_at.min()) ** 0.16 * 1.2)
         axes.set_xlabel(WORKERS)
