@@ -86,7 +86,7 @@ def _grids(material: Material, runs: pd.DataFrame) -> Iterator[Grid]:
 
 def _without_momentum(text: str) -> tuple[str, float | None]:
     """Settings less explicit momentum and learning rate, and that momentum; None if there is none."""
-    settings = json.loads(text)
+    settings = json.loads(text or "{}")  # older tables hold none
     optimizer = settings.get("optimizer") or {}
     found = settings.pop("momentum", optimizer.get("momentum")) if "lr" in optimizer else None
     rest = {**settings, "optimizer": {k: v for k, v in optimizer.items() if k not in ("lr", "momentum")}}
