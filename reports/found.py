@@ -45,28 +45,46 @@ def found_in(folders: Sequence[str], page_in: Path) -> Found:
     Raises:
         ValueError: a folder does not exist or is no results folder.
     """
-    parts: list[Results] = []
     problems: list[str] = []
     studies: dict[str, Any] = {}
-    seen: dict[str, str] = {}
     for name in folders:
-        part = _load(name)
-        # A run in two folders would be counted twice: the first folder keeps it.
-        again = [run_id for run_id in part.runs["run_id"] if run_id in seen]
-        problems += [f"{run_id}: is in {seen[run_id]} and in {name}; the one in {name} is left out" for run_id in again]
-        seen.update({run_id: name for run_id in part.runs["run_id"] if run_id not in seen})
-        if again:
-            frames: dict[str, Any] = {table: getattr(part, table) for table in TABLES}
-            part = replace(part, **{name: frame[~frame["run_id"].isin(again)] for name, frame in frames.items()})
-        parts.append(part)
         problems += _left_over(Path(name, "runs"))
         study = Path(name, "study.json")
         try:
             studies[name] = json.loads(study.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             problems.append(f"{study}: {type(error).__name__}: {str(error).splitlines()[0]}")
-    files = {run_id: _files(Path(folder, "runs", run_id), page_in) for run_id, folder in seen.items()}
-    return Found(join(parts), studies, problems, files)
+    results, folder_of, twice = _joined(folders)
+    files = {run_id: _files(Path(folder, "runs", run_id), page_in) for run_id, folder in folder_of.items()}
+    return Found(results, studies, twice + problems, files)
+
+
+def _joined(folders: Sequence[str]) -> tuple[Results, dict[str, str], list[str]]:
+    """The tables of all folders, the folder of each run, and which runs were there twice."""
+    names = [(run.name, folder) for folder in folders for run in sorted(Path(folder).glob("runs/*"))]
+    folder_of = dict(reversed(names))  # the first folder keeps a run
+    if len(folder_of) == len(names) and all(Path(folder, "runs").is_dir() for folder in folders):
+        whole = load(*folders)  # at once: joining millions of events would hold them twice
+        if not whole.runs["run_id"].duplicated().any():
+            return whole, {run_id: folder_of[run_id] for run_id in whole.runs["run_id"] if run_id in folder_of}, []
+    parts: list[Results] = []
+    twice: list[str] = []
+    seen: dict[str, str] = {}
+    for folder in folders:
+        part = _load(folder)
+        # A run in two folders would be counted twice: the first folder keeps it.
+        again = [run_id for run_id in part.runs["run_id"].unique() if run_id in seen]
+        twice += [f"{i}: is in {seen[i]} and in {folder}; the one in {folder} is left out" for i in again]
+        several = part.runs.loc[part.runs["run_id"].duplicated(), "run_id"].unique()
+        copied = [run_id for run_id in several if run_id not in seen]
+        twice += [f"{run_id}: is in several folders below {folder}/runs, so it is left out" for run_id in copied]
+        seen.update({run_id: folder for run_id in part.runs["run_id"] if run_id not in seen})
+        gone = [*again, *copied]
+        if gone:
+            frames: dict[str, Any] = {table: getattr(part, table) for table in TABLES}
+            part = replace(part, **{name: frame[~frame["run_id"].isin(gone)] for name, frame in frames.items()})
+        parts.append(part)
+    return join(parts), seen, twice
 
 
 def _load(name: str) -> Results:

@@ -19,6 +19,7 @@ from analysis.summary import summary
 from bench.records import STATUSES, Results, load
 from reports import cli, export
 from reports.digest import digest
+from reports.found import found_in
 from reports.shown import Shown, ShownTable
 from tests.support.page import Page, text_of
 from tests.support.synthetic import SCHEDULES, write_run
@@ -256,3 +257,28 @@ def test_what_is_not_ours_among_the_runs_is_named(folder: Path, tmp_path: Path) 
     assert "runs/notes.txt: not a folder of a run" in problems
     assert f"{run.name}/mine.parquet: not a file of a run" in problems
     assert f"{run.name}/notes.txt" not in problems
+
+
+def test_a_run_that_was_copied_beside_itself_is_left_out(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    run = sorted((copy / "runs").iterdir())[0]
+    shutil.copytree(run, run.with_name("copied"))
+    found = found_in([str(copy)], tmp_path)
+    assert found.problems[0] == f"{run.name}: is in several folders below {copy}/runs, so it is left out"
+    assert sorted([run.name, *found.results.runs["run_id"]]) == sorted(load(folder).runs["run_id"])
+    assert run.name not in set(found.results.events["run_id"])
+
+
+def test_several_folders_are_one_report(folder: Path, results: Results, tmp_path: Path) -> None:
+    halves = [tmp_path / "a", tmp_path / "b"]
+    for i, run in enumerate(sorted((folder / "runs").iterdir())):
+        shutil.copytree(run, halves[i % 2] / "runs" / run.name)
+    found = found_in([str(half) for half in halves], tmp_path)
+    assert digest(found.results) == digest(results)
+    assert set(found.files) == set(results.runs["run_id"])
+    for links in found.files.values():
+        assert all((tmp_path / link).exists() for link, _ in links)
+    again = found_in([str(half) for half in (*halves, folder)], tmp_path)
+    assert digest(again.results) == digest(results)
+    assert sum("is left out" in problem for problem in again.problems) == len(results.runs)

@@ -18,7 +18,7 @@ from reports.shown import FEW, Filter, Mark, Shown, ShownTable
 from tests.support.page import Page, Table
 from tests.support.synthetic import EVIL, write_results
 
-SCALES = {"%": 0.01, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "k": 1e3, "M": 1e6, "ms": 1e-3}
+SCALES = {"%": 0.01, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "k": 1e3, "M": 1e6, "ms": 1e-3, "µs": 1e-6}
 NUMBER = re.compile(r"[-−]?[\d,]*\.?\d+(?:e[-+]?\d+)?")
 
 
