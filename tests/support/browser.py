@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parents[1] / "reports" / "browser"
 AXE = FOLDER / "node_modules" / "axe-core" / "axe.min.js"
 MEASURE = FOLDER / "measure.js"
 
-DESKTOP, PHONE, A4 = 1280, 400, 703  # widths [px]; A4: 210 mm less two margins of 12 mm, at 96 px an inch
+DESKTOP, TABLET, PHONE, A4 = 1280, 600, 400, 703  # widths [px]; A4: 210 mm less two margins of 12 mm, at 96 px an inch
 
 
 def no_browser() -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browser import A4, DESKTOP, PHONE, Open, nothing, opened
+from tests.support.browser import A4, DESKTOP, PHONE, TABLET, Open, nothing, opened
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -20,7 +20,7 @@ PAGE_HEIGHT = 1031  # px: 297 mm less two margins of 12 mm
 CONTRAST = 4.5
 
 
-@pytest.mark.parametrize("width", [DESKTOP, PHONE])
+@pytest.mark.parametrize("width", [DESKTOP, TABLET, PHONE])
 def test_everything_fits(visit: Open, lang: str, width: int) -> None:
     with visit(lang, width=width) as page:
         for _ in ("as it opens", "with everything unfolded"):
