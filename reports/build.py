@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from analysis.ages import applied_gradients
 from analysis.comparison import winner
 from analysis.completeness import missing
+from analysis.network_grid import network_grid
 from analysis.staleness import staleness_histogram
 from analysis.summary import per_run, summarise
 from analysis.timing import time_split
@@ -98,13 +99,14 @@ def _build(
     results = _light(results)
     runs = results.runs
     everything = _material(results, sources, beside)
+    grid = network_grid(runs, everything.table)
     histogram = staleness_histogram(results.events)
     shared = shared_provenance(runs)
     settings = []
     keys = ["study", "workload", "workers"]
     for number, key in enumerate(sorted(set(everything.summary[keys].itertuples(index=False, name=None))), start=1):
         material = _of_setting(everything, f"s{number}", *key)
-        settings.append(_setting(material, histogram, files, shared))
+        settings.append(_setting(material, histogram, files, shared, grid))
     simulated = sum(one["answer"]["simulated"] for one in settings)
     several = runs["study"].nunique() > 1
     for one in settings:
@@ -260,6 +262,7 @@ def _setting(
     histogram: pd.DataFrame,
     files: Mapping[str, Sequence[tuple[str, str]]],
     shared: Mapping[str, Mapping[str, Any]],
+    grid: pd.DataFrame,
 ) -> dict[str, Any]:
     """Everything the template needs for one (study, workload, workers)."""
     setting, rows, table, split = material.setting, material.summary, material.table, material.split
@@ -282,7 +285,18 @@ def _setting(
         "workload": setting.workload,
         "workers": setting.workers,
         "described": setting.described,
-        "answer": answer(setting.name, asked, verdicts, rows, table, look_of, setting.described),
+        "answer": answer(
+            setting.name,
+            asked,
+            verdicts,
+            rows,
+            table,
+            look_of,
+            setting.described,
+            runs=runs,
+            heldout=results.heldout,
+            grid=grid,
+        ),
         "decision": {
             "study": setting.study,
             "workload": setting.workload,

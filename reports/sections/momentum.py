@@ -86,8 +86,12 @@ def _grids(material: Material, runs: pd.DataFrame) -> Iterator[Grid]:
 
 def _without_momentum(text: str) -> tuple[str, float | None]:
     """Settings less explicit momentum and learning rate, and that momentum; None if there is none."""
-    settings = json.loads(text or "{}")  # older tables hold none
-    optimizer = settings.get("optimizer") or {}
+    try:
+        settings = json.loads(text)
+        optimizer = settings.get("optimizer") or {}
+        optimizer.get("momentum")
+    except (ValueError, AttributeError):  # no settings: it is like nothing else
+        return text, None
     found = settings.pop("momentum", optimizer.get("momentum")) if "lr" in optimizer else None
     rest = {**settings, "optimizer": {k: v for k, v in optimizer.items() if k not in ("lr", "momentum")}}
     return json.dumps(rest, sort_keys=True), None if found is None else float(found)
