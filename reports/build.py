@@ -6,38 +6,33 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
 
-from analysis.ages import applied_gradients
 from analysis.comparison import winner
 from analysis.completeness import missing
-from analysis.network_grid import network_grid
+from analysis.network_grid import network_grid, what_ifs
+from analysis.predictions import asked_study
 from analysis.staleness import staleness_histogram
-from analysis.summary import per_run, summarise
-from analysis.timing import time_split
 from bench.records import STATUSES, TABLES, Results
 from reports import figures, words
 from reports.answer import answer
-from reports.batches import in_batches
 from reports.comparison import bad_run, comparison, counted, metrics
 from reports.conditions import conditions
 from reports.decision import decision
 from reports.definitions import DEFINITIONS, NOTES
 from reports.digest import digest
-from reports.language import current, language, t
+from reports.language import language, t
+from reports.material import light, material_of, of_setting
 from reports.panels import panels
 from reports.predictions import predictions
 from reports.provenance import provenance
 from reports.runs import led_to, runs_of, shared_provenance
 from reports.sections import registry
-from reports.sections.base import Material, Section, Setting
+from reports.sections.base import Material, Section
 from reports.shown import ShownTable
-from reports.style import PARTS, Look, looks
+from reports.style import PARTS
 
 MEASURED = ("mpi", "horovod")
 BASELINE = "allreduce-sgd"
@@ -96,34 +91,40 @@ def _build(
     files: Mapping[str, Sequence[tuple[str, str]]],
     beside: str,
 ) -> Page:
-    results = _light(results)
+    results = light(results)
     runs = results.runs
-    everything = _material(results, sources, beside)
+    everything = material_of(results, sources, beside)
     grid = network_grid(runs, everything.table)
     histogram = staleness_histogram(results.events)
     shared = shared_provenance(runs)
+    # What other networks would do is told together, by the section that lays them side by side.
+    asides = set(what_ifs(runs))
     settings = []
     keys = ["study", "workload", "workers"]
     for number, key in enumerate(sorted(set(everything.summary[keys].itertuples(index=False, name=None))), start=1):
-        material = _of_setting(everything, f"s{number}", *key)
-        settings.append(_setting(material, histogram, files, shared, grid))
+        material = of_setting(everything, f"s{number}", *key)
+        settings.append(_setting(material, histogram, files, shared, grid, aside=key[0] in asides))
+    if all(one["aside"] for one in settings):  # nothing else was asked
+        for one in settings:
+            one["told"] = True
     simulated = sum(one["answer"]["simulated"] for one in settings)
-    several = runs["study"].nunique() > 1
+    several = len(set(map(asked_study, runs["study"]))) > 1
     for one in settings:
         both = t("{workload}, study {study}", workload=one["described"], study=one["study"])
-        one["titled"] = both if several else one["described"]
+        one["titled"] = both if several or one["aside"] else one["described"]
     for one in settings:  # predictions for many sizes and networks would bury what was measured
         one["brief"] = one["answer"]["simulated"] and simulated > SIMULATED_ANSWERS
-    overall = _sections(registry.OVERALL, everything)
+    first, overall = (_sections(parts, everything) for parts in (registry.FIRST, registry.OVERALL))
     counts = runs["status"].value_counts()
     content_hash = digest(results)
     not_used = [*problems, *results.skipped, *missing(runs, results.events, results.heldout)]
     html = everything.environment.get_template("report.html.j2").render(
-        studies=sorted(set(runs["study"]) or {_name_of(one) for one in studies.values()}),
+        studies=sorted(set(map(asked_study, runs["study"])) or {_name_of(one) for one in studies.values()}),
         several_studies=several,
         counts=words.commas([counted(name, int(counts[name])) for name in STATUSES if name in counts]),
         total=words.plural(len(runs), "run") if len(runs) else "",
         settings=settings,
+        first=first,
         overall=overall,
         predicted=predictions(runs, everything.table, everything.summary, everything.look_of),
         parts=PARTS,
@@ -145,40 +146,7 @@ def _build(
         "answers": [one["decision"] for one in settings],
         "problems": not_used,
     }
-    return Page(html + "\n", _tables(settings, overall), summary)
-
-
-def environment(look_of: Mapping[str, Look], beside: str = "") -> Environment:
-    """The templates, and what all of them know.
-
-    Args:
-        look_of: label -> how the algorithm is drawn.
-        beside: as for `build`.
-    """
-    made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,  # names, settings and errors come from outside; HTML in them must come out as text
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters["named"] = _namer(look_of)
-    made.globals.update(look_of=look_of, nothing=words.NOTHING, t=t, lang=current(), beside=beside)
-    return made
-
-
-def _namer(look_of: Mapping[str, Look]) -> Callable[[str], Markup]:
-    """A filter that sets algorithms' names in a sentence in their colour, and keeps them on one line."""
-    looks_by_text = {str(escape(label)): look for label, look in look_of.items()}
-    if not looks_by_text:
-        return escape
-    longest_first = sorted(looks_by_text, key=lambda text: (-len(text), text))
-    pattern = re.compile(r"(?<![\w-])(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])")
-
-    def mark(found: re.Match[str]) -> str:
-        return f'<span class="name" style="color:var(--a{looks_by_text[found[0]].number})">{found[0]}</span>'
-
-    return lambda sentence: Markup(pattern.sub(mark, str(escape(sentence))))
+    return Page(html + "\n", _tables(settings, [*first, *overall]), summary)
 
 
 def _name_of(study: Any) -> str:
@@ -199,58 +167,6 @@ def _tables(settings: Sequence[Mapping[str, Any]], overall: Sequence[Section]) -
     return tuple(shown)
 
 
-# -- material and settings ---------------------------------------------------------------------------------------------
-
-
-def _light(results: Results) -> Results:
-    """The same tables without `attrs`: pandas copies those deep at every selection, a seventh of a report's time."""
-    tables: dict[str, Any] = {name: _bare(getattr(results, name)) for name in TABLES}
-    return replace(results, **tables)
-
-
-def _bare(frame: pd.DataFrame) -> pd.DataFrame:
-    bare = frame.copy(deep=False)
-    bare.attrs = {}
-    return bare
-
-
-def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Frames of batches as one; empty ones would make it forget its types."""
-    full = [frame for frame in frames if len(frame)] or frames[:1]
-    return _bare(pd.concat(full, ignore_index=True))
-
-
-def _material(results: Results, sources: Sequence[str], beside: str) -> Material:
-    """The tables that all parts are made from."""
-    splits, applied = [], []
-    for batch in in_batches(results):  # what these two make on the way is several times the events
-        splits.append(time_split(batch.events, batch.runs))
-        applied.append(applied_gradients(batch.events, batch.runs))
-    split = _joined(splits)
-    table = _bare(per_run(results, split=split, applied=_joined(applied)))
-    del applied
-    look_of = looks(zip(results.runs["label"], results.runs["algorithm"], strict=True))
-    split = split.merge(table[["run_id", "label"]], on="run_id")
-    return Material(results, table, _bare(summarise(table)), split, look_of, sources, environment(look_of, beside))
-
-
-def _of_setting(everything: Material, name: str, study: str, workload: str, workers: int) -> Material:
-    """The material of one setting."""
-
-    def own(frame: pd.DataFrame) -> pd.DataFrame:
-        return frame[(frame[["study", "workload", "workers"]] == [study, workload, workers]).all(axis=1)]
-
-    table = own(everything.table)
-    described = t("{workload}, {workers}", workload=workload, workers=words.plural(int(workers), "worker"))
-    return replace(
-        everything,
-        table=table,
-        summary=own(everything.summary),
-        split=everything.split[everything.split["run_id"].isin(table["run_id"])],
-        setting=Setting(name, study, workload, int(workers), described),
-    )
-
-
 def _sections(parts: Sequence[Callable[[Material], Section | None]], material: Material) -> list[Section]:
     """What each of these parts makes of the material."""
     made = (part(material) for part in parts)
@@ -263,8 +179,9 @@ def _setting(
     files: Mapping[str, Sequence[tuple[str, str]]],
     shared: Mapping[str, Mapping[str, Any]],
     grid: pd.DataFrame,
+    aside: bool,
 ) -> dict[str, Any]:
-    """Everything the template needs for one (study, workload, workers)."""
+    """Everything the template needs for one (study, workload, workers); of one that is told elsewhere, no figures."""
     setting, rows, table, split = material.setting, material.summary, material.table, material.split
     assert setting is not None
     results, look_of = material.results, material.look_of
@@ -285,6 +202,8 @@ def _setting(
         "workload": setting.workload,
         "workers": setting.workers,
         "described": setting.described,
+        "aside": aside,
+        "told": not aside,
         "answer": answer(
             setting.name,
             asked,
@@ -312,8 +231,8 @@ def _setting(
             words.interval_kind(kind) for kind in sorted(set(rows["final_heldout_loss_interval"]) - {"no value"})
         ],
         "bad": [bad_run(run) for run in runs[runs["status"] != "completed"].sort_values("run_id").to_dict("records")],
-        "drawn": panels(material, histogram, transports, target),
-        "sections": _sections(registry.PER_SETTING, material),
+        "drawn": [] if aside else panels(material, histogram, transports, target),
+        "sections": [] if aside else _sections(registry.PER_SETTING, material),
         # It adds up bytes: of millions of events, only what that takes is selected.
         "conditions": conditions(replace(results, events=results.events[MOVED]), runs),
         "parts": [part for part in PARTS if (split.loc[split["run_id"].isin(done["run_id"]), part[0]] > 0).any()],

@@ -30,7 +30,9 @@ def main(argv: list[str]) -> int:
     if output.is_dir() or not output.parent.is_dir():
         why = "is a folder" if output.is_dir() else f"cannot be written: there is no folder {output.parent}"
         return _refuse(f"{output} {why} (give a file: -o report.html)")
-    folders = [folder for given in args.directories for folder in _with_parts(given)]
+    from reports.folders import with_parts
+
+    folders = [str(folder) for given in args.directories for folder in with_parts(given)]
     twice = {d for d in folders if folders.count(d) > 1}
     if twice:
         return _refuse(f"the same folder is given twice: {sorted(twice)[0]}")
@@ -71,14 +73,6 @@ def main(argv: list[str]) -> int:
     tables = f", {len(page.tables)} tables in {export.folder_of(output)}" if beside else ""
     print(f"{output}: {runs} runs, {len(html) / 1e6:.1f} MB{tables}")
     return 0
-
-
-def _with_parts(given: str) -> list[str]:
-    """A results folder and those below it: `paceline predict` makes one for each network that it is asked about."""
-    below = [str(runs.parent) for pattern in ("*/runs", "*/*/runs") for runs in sorted(Path(given).glob(pattern))]
-    own = Path(given, "runs").is_dir()
-    inside = [folder for folder in below if Path(folder, "study.json").is_file()]
-    return [given, *inside] if own or not inside else inside
 
 
 def _refuse(message: str) -> int:

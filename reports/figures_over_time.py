@@ -100,7 +100,7 @@ def consensus(name: str, means: pd.DataFrame, looks: Mapping[str, Look], where: 
     named = named_lines({label: -y for label, (_, y) in ends.items()}, looks)
     with rc_context(theme()):
         figure = canvas(4.6, 2.9)
-        axes = figure.add_axes((0.125, 0.16, 0.85, 0.81))
+        axes = figure.add_axes((0.14, 0.16, 0.835, 0.81))
         axes.set_yscale("log")
         axes.set_ylim(floor, 1.5 * float(positive.max()))
         for label, whole in by_label.items():

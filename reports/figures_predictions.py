@@ -106,7 +106,7 @@ def ratios(name: str, table: pd.DataFrame, looks: Mapping[str, Look], tolerance:
             tick.set_color(looks[label].light if good else WARN)
             tick.set_fontsize(SIZE - 1)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("predicted over measured samples/s")
+        axes.set_xlabel("predicted over measured samples/s", loc="right")  # the names leave it little room
         sns.despine(ax=axes, left=True)
         axes.set_axisbelow(True)
         axes.xaxis.set_major_locator(MaxNLocator(6))

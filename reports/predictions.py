@@ -177,7 +177,8 @@ def _panels(rows: pd.DataFrame, summary: pd.DataFrame, looks: Mapping[str, Look]
             for value in figures.VALUES:
                 svg = figures.scaling(f"p{number}-{i}-{value}", "workers", value, network, looks, where, beside)
                 drawn.append((t(AGAINST_WORKERS[value], wire=_wire(network)), svg))
-        finite = own[np.isfinite(own["bandwidth_Gbit_per_s"])]
+        # Of several latencies the section on networks tells: one line through all of them would zigzag.
+        finite = own[np.isfinite(own["bandwidth_Gbit_per_s"]) & (own["latency_s"].nunique() == 1)]
         several = finite.groupby("workers")["bandwidth_Gbit_per_s"].nunique()
         for workers in several[several > 1].index[-1:]:
             at = own[own["workers"] == workers]

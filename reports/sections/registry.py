@@ -1,7 +1,7 @@
 """Which sections the report has, in their order.
 
 Each is a function of the material; None means that the results hold nothing for it. Those of `PER_SETTING` are asked
-for each workload with one number of workers, those of `OVERALL` once.
+for each workload with one number of workers, those of `FIRST` (before them) and `OVERALL` (after) once.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ from reports.sections import (
 )
 from reports.sections.base import Material, Section
 
+FIRST: tuple[Callable[[Material], Section | None], ...] = (
+    claims.section,
+    network.section,
+)
 PER_SETTING: tuple[Callable[[Material], Section | None], ...] = (
     findings.section,
     pareto.section,
@@ -42,10 +46,8 @@ PER_SETTING: tuple[Callable[[Material], Section | None], ...] = (
     barriers.section,
 )
 OVERALL: tuple[Callable[[Material], Section | None], ...] = (
-    claims.section,
     answers.section,
     predicted_pairs.section,
-    network.section,
     scaling.section,
     profiles.section,
     momentum.section,

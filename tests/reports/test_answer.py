@@ -22,8 +22,9 @@ from analysis.targets import time_to_target
 from bench.records import Results, load
 from reports import answer_changes, answer_where, answer_words
 from reports.answer import answer
-from reports.build import build, environment
+from reports.build import build
 from reports.definitions import DEFINITIONS, NOTES
+from reports.environment import environment
 from reports.language import language
 from reports.style import looks
 from tests.support.synthetic import EVIL, TARGET, write_results
@@ -296,7 +297,15 @@ def first_screen(results: Results, lang: str, brief: bool = False, asked: str | 
                 grid=grid,
             )  # fmt: skip
             settings.append(
-                dict(name=f"s{number}", study=key[0], described=key[1], target=TARGET, brief=brief, answer=found)
+                dict(
+                    name=f"s{number}",
+                    study=key[0],
+                    described=key[1],
+                    target=TARGET,
+                    brief=brief,
+                    told=True,
+                    answer=found,
+                )
             )
         return environment(look_of).get_template("answer.html.j2").render(settings=settings, several_studies=False)
 

@@ -17,7 +17,7 @@ from analysis.claims import findings
 from analysis.summary import per_run, summarise
 from analysis.timing import time_split
 from bench.records import load
-from reports.build import environment
+from reports.environment import environment
 from reports.language import language
 from reports.sections import claims as claims_section
 from reports.sections import findings as findings_section

@@ -13,8 +13,9 @@ import pytest
 
 from analysis.network_grid import network_grid
 from analysis.summary import per_run
-from bench.records import Results
-from reports.build import environment
+from bench.records import Results, join
+from reports.build import build
+from reports.environment import environment
 from reports.language import language
 from reports.network_texts import CRITERIA, gbit_text, latency_text, ranked
 from reports.sections.base import Material, Section
@@ -215,3 +216,22 @@ def test_networks_in_words() -> None:
         [text, "Gbit/s"] for text in ("0.1", "0.406", "1", "2500")
     ]
     assert latency_text(0.0009999) == "1\u00a0ms"
+
+
+def test_what_ifs_are_told_together_and_do_not_bury_what_was_asked(results: Results) -> None:
+    """Their settings keep their tables, folded, and have no figures; the answer has one line for all of them."""
+    asked = over_networks(law, LAWS, BANDWIDTHS[:1], LATENCIES[:1], study="nets", simulated=False, transport="mpi")
+    asked = dataclasses.replace(
+        asked,
+        runs=asked.runs.assign(run_id="m" + asked.runs["run_id"]),
+        heldout=asked.heldout.assign(run_id="m" + asked.heldout["run_id"]),
+    )
+    page = build(join([results, asked])).html
+    networks = len(BANDWIDTHS) * len(LATENCIES)
+    assert len(re.findall(r'<details id="s\d+">', page)) == networks
+    assert page.count('href="#network">') >= 1 and f"What other networks would change ({networks})" in page
+    assert page.count('class="answer"') == 1, "what was measured has the answer for itself"
+    assert page.index('id="network"') < page.index('id="s1-compare"')
+    alone = build(results).html
+    assert "What other networks would change" not in alone and 'id="network"' in alone
+    assert alone.count('<tr><th scope="row"><a href="#s') == networks, "nothing else was asked: a line each"

@@ -15,7 +15,7 @@ from analysis.summary import per_run, summarise
 from bench.records import Results, load
 from reports import cli
 from reports.build import build as page_of
-from reports.build import environment
+from reports.environment import environment
 from reports.predictions import predictions
 from reports.sections import predicted_pairs
 from reports.sections.base import Material

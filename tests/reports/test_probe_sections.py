@@ -18,7 +18,7 @@ from analysis.probes import tables
 from analysis.summary import per_run, summarise
 from analysis.timing import time_split
 from bench.records import Results, Table, load
-from reports.build import environment
+from reports.environment import environment
 from reports.figures_probes_landscape import MOST_LINES, rungs
 from reports.language import language
 from reports.sections import barriers as barriers_section

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from bench.records import load
-from reports.build import environment
+from reports.environment import environment
 from reports.language import language
 from reports.provenance import provenance
 from tests.support.synthetic import PROVENANCE, SCHEDULES, write_run

@@ -16,8 +16,8 @@ from analysis.summary import per_run, summarise
 from analysis.throughput import throughput
 from analysis.timing import time_split
 from bench.records import Results, load
-from reports.build import environment
 from reports.chosen import first_runs
+from reports.environment import environment
 from reports.language import language
 from reports.sections import ages, consensus, pareto, profiles, scaling, timeline, traffic
 from reports.sections.base import Material, Section, Setting

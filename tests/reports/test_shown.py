@@ -13,7 +13,8 @@ import pytest
 from bench.records import load
 from reports import export
 from reports.build import Page as Built
-from reports.build import build, environment
+from reports.build import build
+from reports.environment import environment
 from reports.shown import FEW, Filter, Mark, Shown, ShownTable
 from tests.support.page import Page, Table
 from tests.support.synthetic import EVIL, write_results

@@ -15,7 +15,7 @@ from analysis.crossover import log_log
 from analysis.network_grid import network_grid
 from analysis.summary import per_run
 from bench.records import Results
-from reports.build import environment
+from reports.environment import environment
 from reports.network_texts import CRITERIA, gbit_text, latency_text, ranked
 from reports.sections.base import Material
 from reports.sections.network import section
