@@ -26,9 +26,7 @@ setup(
     package_dir={"": "."},
     packages=find_packages(
         include=[
-            f"{name}{below}"
-            for name in ("algorithms", "bench", "analysis", "reports", "slurm")
-            for below in ("", ".*")
+            f"{name}{below}" for name in ("algorithms", "bench", "analysis", "reports", "slurm") for below in ("", ".*")
         ]
     ),
     py_modules=["paceline"],

@@ -112,7 +112,7 @@ def _unequal(tuned: pd.DataFrame) -> str:
     if (tuned["tuning"] == NOT_STATED).all():
         return t(
             "How much the settings of each algorithm were tuned is not stated in the study, so a difference may be one "
-            "of tuning. State it: tuning_trials and tuning_searched of each algorithm."
+            "of tuning. State it in the study: tuning of each algorithm."
         )
     labels = sorted(
         {str(label) for label, text in zip(tuned["label"], tuned["tuning"], strict=True) if text == NOT_STATED}
