@@ -56,7 +56,7 @@ def test_a_calibration_of_this_machine(transport: str, tmp_path: Path) -> None:
 
 def test_one_rank_has_no_network_to_measure(tmp_path: Path) -> None:
     require("mpi")
-    done = calibrate(tmp_path, "--seconds", "0.03", "-n", "1")
+    done = calibrate(tmp_path, "--seconds", "0.3", "-n", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     cluster = file.read(tmp_path / "cluster.toml")
     assert set(cluster.compute) == {"digits", "quadratic"} and not cluster.residuals
