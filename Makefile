@@ -40,6 +40,7 @@ HAVE_HOROVOD  := $(VENV)/.stamp-horovod
 help:
 	@echo "make demo       set up, run every algorithm briefly, write the report ($(OUT)/report.html)"
 	@echo "make test       set up, then ruff, mypy and the fast tests (also the ones under mpirun)"
+	@echo "make test-browser  the report in Chromium: layout, sorting, filtering, sliders, accessibility, printing"
 	@echo "make test-slurm batch jobs on a real Slurm, which needs Debian's slurmctld, slurmd, slurm-client and munge"
 	@echo "make setup      only the set-up, in $(VENV)"
 	@echo "make lint       ruff and mypy"
@@ -102,8 +103,12 @@ picture: setup
 
 # What needs no mpirun first, on all cores; then what starts ranks of its own and wants the cores for itself.
 test: lint
-	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not mpi and not slurm"
+	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not mpi and not slurm and not browser"
 	@$(WITH) $(BIN)/python -m pytest -m "mpi and not slow"
+
+# The report in Chromium; with `npm ci --prefix tests/reports/browser` also what axe-core says of it.
+test-browser: setup
+	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "browser and not slow" tests/reports/browser
 
 # Brings up a real Slurm in a temporary folder and takes it down again.
 test-slurm: setup
