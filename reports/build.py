@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.answers import answers
 from analysis.comparison import winner
 from analysis.completeness import missing
 from analysis.network_grid import network_grid, what_ifs
@@ -193,6 +194,7 @@ def _setting(
     done = table[table["status"] == "completed"]
     runs = results.runs[results.runs["run_id"].isin(table["run_id"])]
     target = float(rows["target_loss"].max())
+    saved = {row["transport"]: row for row in answers(rows, table).to_dict("records")}
     places = led_to(setting.name, list(rows["label"].unique()))
     compared = comparison(material.id("comparison"), setting.described, rows, transports, runs, places)
     listed = runs_of(setting, runs, table, files, shared, opened=len(results.runs) <= OPEN_RUNS)
@@ -221,7 +223,7 @@ def _setting(
             "workload": setting.workload,
             "workers": setting.workers,
             "transport": asked,
-            "by_transport": {on: decision(verdicts[on], rows[rows["transport"] == on]) for on in transports},
+            "by_transport": {on: decision(verdicts[on], saved.get(on)) for on in transports},
         },
         "target": target,
         "metric": metrics(rows),
