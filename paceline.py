@@ -16,6 +16,7 @@ COMMANDS = {
     "submit": ("slurm.cli", "main", "a study as Slurm jobs: runs, requeued when interrupted, and the report"),
     "predict": ("bench.predict_cli", "main", "a study in the simulator, on a calibrated network, at any size"),
     "advise": ("reports.advise.cli", "main", "which algorithm is best on a calibrated cluster, and how sure that is"),
+    "reproduce": ("reports.reproduce.cli", "main", "a paper's study, its claims decided one by one, and the report"),
     "algorithms": ("bench.cli", "main_algorithms", "list the algorithms and their settings"),
     "workloads": ("bench.cli", "main_workloads", "list the workloads and their settings"),
     "probe": ("analysis.probes.cli", "main", "curvature, landscape and gradient noise of the models a study kept"),

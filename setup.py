@@ -31,7 +31,7 @@ setup(
     ),
     py_modules=["paceline"],
     package_data={
-        "bench": ["*.cmake", "studies/*.toml", "workloads/data/*"],
+        "bench": ["*.cmake", "studies/*.toml", "studies/papers/*/*.toml", "workloads/data/*"],
         "slurm": ["templates/*", "sites/*.toml"],
         "reports": ["templates/*", "templates/sections/*", "translations/*/*"],
     },

@@ -18,6 +18,7 @@ A study is a TOML file::
     name = "easgd"               # its own settings stand here too; label, transports, workloads and tuning may
     period = 4
     tuning = { trials = 12, searched = "lr in 0.01..1" }   # what was spent on choosing the settings
+    grid = { "optimizer.lr" = [0.01, 0.1] }                # one entry for each value (see bench.grid)
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from algorithms.registry import algorithm_class
 from algorithms.registry import names as algorithm_names
 from bench.budget import Budget
 from bench.cluster import Compute, Network
+from bench.grid import expanded
 from bench.settings import StudyError, build, convert, nearest, plain, show
 from bench.workloads.registry import SIZES, WorkloadSettings, settings_class
 from bench.workloads.registry import known as workload_names
@@ -327,6 +329,9 @@ def resolve(
     for key in ("workers", "seeds"):
         if isinstance(raw.get(key), int):
             raw[key] = [raw[key]]
+    given = dict(raw)  # grids stay as they are in what is kept beside the results
+    if isinstance(raw.get("algorithm"), list | tuple):
+        raw["algorithm"] = expanded(raw["algorithm"], where)
     table = build(StudyTable, raw, where)
     compute = raw.get("compute", {})
     workloads = tuple(
@@ -343,7 +348,7 @@ def resolve(
             if name not in names:
                 raise StudyError(f"--only: the study has no algorithm {name!r}{nearest(name, names)}")
         algorithms = tuple(a for a in algorithms if {a.label, a.algorithm.name} & set(only))
-    study = Study(raw=raw, table=table, workloads=workloads, algorithms=algorithms, without=without)
+    study = Study(raw=given, table=table, workloads=workloads, algorithms=algorithms, without=without)
     _check_cells(study, where)
     return study
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -32,7 +33,8 @@ MANY = 12
 def section(material: Material) -> Section | None:
     """The claims of all results folders of the report; None if they have none."""
     parts, errors = [], []
-    for source in material.sources:
+    # A paper's claims lie in the folder above its parts.
+    for source in dict.fromkeys(str(f) for s in material.sources for f in (Path(s).parent, Path(s))):
         try:
             parts.append(read(source))
         except ValueError as error:

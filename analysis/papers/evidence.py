@@ -1,0 +1,74 @@
+"""What a rule may look at: the tables of a paper's parts, read from their folders when they are asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from analysis.summary import per_run
+from bench.records import Results, load
+
+Scale = Literal["quick", "full"]
+TABLE = "table.parquet"
+"""An experiment's table in its part's folder."""
+
+
+class Missing(Exception):
+    """A part of the evidence is not there or not whole; the message says which."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The parts of a paper's evidence below one folder.
+
+    Attributes:
+        folder: holds a folder for each part.
+        scale: at which scale they were made; a rule may ask for fewer seeds in "quick", never for another tolerance.
+    """
+
+    folder: Path
+    scale: Scale
+    _results: dict[str, Results] = field(default_factory=dict, repr=False)
+
+    def results(self, part: str) -> Results:
+        """All tables of a study's runs.
+
+        Raises:
+            Missing: the study has not been run.
+        """
+        if part not in self._results:
+            try:
+                self._results[part] = load(self.folder / part)
+            except ValueError as error:
+                raise Missing(f"{part}: {error}") from error
+            if self._results[part].runs.empty:
+                raise Missing(f"{part}: no run has ended")
+        return self._results[part]
+
+    def runs(self, part: str) -> pd.DataFrame:
+        """One row per run of a study, as `analysis.summary.per_run` gives it, with `settings` as read from JSON.
+
+        Raises:
+            Missing: the study has not been run.
+        """
+        results = self.results(part)
+        table = per_run(results)
+        settings = results.runs.set_index("run_id")["settings"].map(json.loads)
+        return table.assign(settings=table["run_id"].map(settings))
+
+    def table(self, part: str) -> pd.DataFrame:
+        """What an experiment found.
+
+        Raises:
+            Missing: it has not been made.
+        """
+        path = self.folder / part / TABLE
+        try:
+            frame: pd.DataFrame = pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise Missing(f"{part}: {path.name} cannot be read: {str(error).splitlines()[0]}") from error
+        return frame

@@ -1,0 +1,11 @@
+"""What an experiment is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+Scale = Literal["quick", "full"]
+Rows = list[dict[str, Any]]
+Experiment = Callable[[Scale], Rows]
+"""Makes a table, one mapping a row; deterministic."""

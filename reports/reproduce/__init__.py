@@ -1,0 +1,1 @@
+"""`paceline reproduce`: a paper's runs, its claims decided, and the report."""
