@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from analysis import claim_table
 from bench.records import TABLES, Results, join, load
 
 OURS = re.compile(r"(run|heldout|shares)\.parquet|(events-r\d+-p\d+|snapshots-r\d+|probe-[\w-]+)\.parquet|probes\.json")
@@ -50,6 +51,8 @@ def found_in(folders: Sequence[str], page_in: Path) -> Found:
     for name in folders:
         problems += _left_over(Path(name, "runs"))
         study = Path(name, "study.json")
+        if _only_claims(name):
+            continue
         try:
             studies[name] = json.loads(study.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -88,11 +91,16 @@ def _joined(folders: Sequence[str]) -> tuple[Results, dict[str, str], list[str]]
 
 
 def _load(name: str) -> Results:
-    """The tables of a folder; none of one whose runs were never begun."""
-    if Path(name, "study.json").is_file() and not Path(name, "runs").exists():
+    """The tables of a folder; none of one whose runs were never begun, or that holds decided claims alone."""
+    if (Path(name, "study.json").is_file() and not Path(name, "runs").exists()) or _only_claims(name):
         empty = {table: schema.in_memory.empty_table().to_pandas() for table, schema in TABLES.items()}
         return Results(**empty)
     return load(name)
+
+
+def _only_claims(name: str) -> bool:
+    """Whether a folder holds a paper's claims and no runs: those that rest on experiments."""
+    return Path(name, claim_table.FILE).is_file() and not Path(name, "runs").exists()
 
 
 def _left_over(runs: Path) -> list[str]:

@@ -124,7 +124,7 @@ def within(
         'partly'
     """
     verdict: Verdict
-    if abs(measured - expected) <= tolerance:
+    if abs(measured - expected) <= tolerance * (1 + 1e-9):  # a distance is rounded, too
         verdict = "reproduced"
     elif math.isnan(measured):
         verdict = "not shown"

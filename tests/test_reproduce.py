@@ -1,0 +1,271 @@
+"""`paceline reproduce`: grids and scales of its studies, what is decided and what is not, the ledger, and bad input."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import paceline
+from analysis import claim_table
+from analysis.papers.catalogue import NAMES
+from analysis.papers.catalogue import paper as paper_of
+from analysis.papers.claim import Claim, Decision, Paper, Part, within
+from analysis.papers.decide import decide
+from analysis.papers.evidence import TABLE, Evidence, Missing
+from analysis.papers.ledger import ledger
+from bench.experiments.catalogue import experiments
+from bench.grid import expanded
+from bench.scales import PAPERS, scaled, study_of
+from bench.settings import StudyError
+from bench.study import resolve
+
+STUDY = {
+    "name": "sweep",
+    "workload": {"name": "quadratic"},
+    "algorithm": [
+        {"name": "easgd", "grid": {"optimizer.lr": [0.01, 0.05], "period": [1, 4]}, "optimizer": {"name": "sgd"}},
+        {"name": "ad-psgd"},
+    ],
+    "transports": ["simulated"],
+}
+
+
+# -- grids ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_grid_is_an_entry_for_each_combination_with_a_label_of_its_own() -> None:
+    study = resolve(STUDY)
+    assert [a.label for a in study.algorithms] == [
+        "easgd@lr=0.01,period=1", "easgd@lr=0.01,period=4", "easgd@lr=0.05,period=1", "easgd@lr=0.05,period=4",
+        "ad-psgd",
+    ]  # fmt: skip
+    easgd = [a.algorithm for a in study.algorithms[:4]]
+    assert [(a.optimizer.lr, a.period) for a in easgd] == [(0.01, 1), (0.01, 4), (0.05, 1), (0.05, 4)]
+    assert all(a.optimizer.name == "sgd" for a in easgd), "the rest of the table stays"
+
+
+def test_what_is_kept_beside_the_results_still_has_the_grid_and_resolves_to_the_same_runs() -> None:
+    study = resolve(STUDY)
+    assert study.raw["algorithm"][0]["grid"] == {"optimizer.lr": [0.01, 0.05], "period": [1, 4]}
+    assert [c.run_id for c in resolve(study.raw).cells()] == [c.run_id for c in study.cells()]
+
+
+def test_an_entry_written_by_hand_is_the_same_run_but_for_its_label() -> None:
+    by_hand = {
+        "name": "easgd",
+        "label": "easgd@lr=0.05,period=4",
+        "optimizer": {"name": "sgd", "lr": 0.05},
+        "period": 4,
+    }
+    alone = resolve(STUDY | {"algorithm": [by_hand]})
+    assert next(alone.cells()).run_id in {c.run_id for c in resolve(STUDY).cells()}
+
+
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [
+        ([1, 2], "expected a table such as"),
+        ({}, "expected a table such as"),
+        ({"period": 4}, "grid.period: expected a list of values: got 4"),
+        ({"period": []}, "grid.period: expected a list"),
+        ({"name.lr": [1]}, "name is not a table: got 'easgd'"),
+        ({"perod": [1]}, "perod"),
+        ({"period": [1, 1]}, "stands there 2 times"),
+    ],
+)
+def test_a_bad_grid_is_one_clear_line(grid: object, said: str) -> None:
+    with pytest.raises(StudyError) as raised:
+        resolve(STUDY | {"algorithm": [{"name": "easgd", "grid": grid}]})
+    assert said in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_grid_of_millions_is_refused() -> None:
+    many = list(range(1, 1002))
+    with pytest.raises(StudyError, match="at most 10000"):
+        expanded([{"name": "easgd", "grid": {"period": many, "a": list(range(10))}}], "study")
+
+
+# -- scales -----------------------------------------------------------------------------------------------------------
+
+SCALED = """
+name = "s"
+seeds = [0]
+[budget]
+seconds = 1
+[[workload]]
+name = "quadratic"
+[[algorithm]]
+name = "easgd"
+grid = { period = [1, 4] }
+[[algorithm]]
+name = "easgd"
+label = "slow"
+period = 64
+[full]
+seeds = [0, 1]
+budget = { seconds = 9 }
+[full.algorithm.slow]
+period = 128
+"""
+
+
+def test_the_full_scale_is_the_quick_one_with_its_changes() -> None:
+    raw = tomllib.loads(SCALED)
+    quick, full = scaled(raw, "quick", "s"), scaled(raw, "full", "s")
+    assert "full" not in quick and "full" not in full
+    assert (quick["seeds"], quick["budget"]) == ([0], {"seconds": 1})
+    assert (full["seeds"], full["budget"]) == ([0, 1], {"seconds": 9})
+    assert [a["period"] for a in (quick["algorithm"][1], full["algorithm"][1])] == [64, 128]
+    assert quick["algorithm"][0] == full["algorithm"][0]
+
+
+def test_a_change_of_what_is_not_there_is_refused() -> None:
+    with pytest.raises(StudyError, match=r"\[full.algorithm\] names 'fast' \(known: easgd, slow\)"):
+        scaled(tomllib.loads(SCALED.replace("algorithm.slow", "algorithm.fast")), "full", "s")
+
+
+def test_a_study_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(StudyError, match="cannot read"):
+        study_of("easgd", "nothing", "quick")
+
+
+# -- the catalogue ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_papers_claims_name_parts_that_exist(name: str) -> None:
+    paper = paper_of(name)
+    assert paper.name == name
+    ids = [claim.id for claim in paper.claims]
+    assert len(set(ids)) == len(ids)
+    parts = {part.name for part in paper.parts}
+    for claim in paper.claims:
+        assert set(claim.parts) <= parts, claim.id
+        assert claim.kind in claim_table.KINDS
+        assert claim.statement and claim.rule and claim.expected, claim.id
+    made = experiments(name)
+    for part in paper.parts:
+        if part.kind == "experiment":
+            assert part.name in made, part.name
+        else:
+            assert (PAPERS / name / f"{part.name}.toml").is_file(), part.name
+    assert set(made) <= parts
+    assert {path.stem for path in (PAPERS / name).glob("*.toml")} <= parts
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_papers_studies_are_valid_at_both_scales_and_full_has_at_least_as_many_runs(name: str) -> None:
+    for part in paper_of(name).parts:
+        if part.kind == "study":
+            quick, full = (len(list(resolve(study_of(name, part.name, s)).cells())) for s in ("quick", "full"))
+            assert 0 < quick <= full, part.name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_evidence_nothing_is_decided(name: str, tmp_path: Path) -> None:
+    decided = decide(paper_of(name), Evidence(tmp_path, "quick"))
+    with_evidence = [claim.id for claim in paper_of(name).claims if claim.parts]
+    assert set(with_evidence) <= set(decided.undecided)
+
+
+# -- deciding ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_number_within_its_tolerance_or_whose_interval_reaches_it() -> None:
+    def verdict(measured: float, **more: float) -> str:
+        return within(measured, 1.0, 0.1, found="", n=1, **more).verdict
+
+    assert verdict(1.1) == verdict(0.9) == "reproduced"
+    assert verdict(1.11) == "contradicted"
+    assert verdict(1.2, low=1.05, high=1.35) == "partly"
+    assert verdict(1.2, low=1.15, high=1.25) == "contradicted"
+    assert verdict(float("nan")) == "not shown"
+
+
+def paper(*claims: Claim) -> Paper:
+    part = Part(name="t", kind="experiment", what="a table")
+    return Paper(name="easgd", title="A paper", url="", parts=(part,), claims=claims)
+
+
+def rule(evidence: Evidence) -> Decision:
+    table = evidence.table("t")
+    return within(float(table["x"].mean()), 2.0, 0.5, found="the mean", n=len(table), rows=["a run"])
+
+
+def claim(name: str) -> Claim:
+    return Claim(id=name, statement="s", kind="exact", expected="2", rule="r", parts=("t",), decide=rule)
+
+
+def test_a_rule_decides_by_the_evidence_alone(tmp_path: Path) -> None:
+    with pytest.raises(Missing, match=r"t: table\.parquet cannot be read"):
+        rule(Evidence(tmp_path, "quick"))
+    (tmp_path / "t").mkdir()
+    verdicts = []
+    for x in (2.1, 3.0):
+        pd.DataFrame({"x": [x]}).to_parquet(tmp_path / "t" / TABLE)
+        decided = decide(paper(claim("A1")), Evidence(tmp_path, "full"))
+        verdicts.append(decided.rows[0]["verdict"])
+        claim_table.write(tmp_path, decided.rows)
+    assert verdicts == ["reproduced", "contradicted"]
+    kept = claim_table.read(tmp_path).iloc[0]
+    assert (kept["measured"], kept["n"], kept["command"]) == (3.0, 1, "paceline reproduce easgd --full --only A1")
+
+
+def test_the_ledger_counts_and_lists(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    pd.DataFrame({"x": [2.1]}).to_parquet(tmp_path / "t" / TABLE)
+    rows = decide(paper(claim("A1"), claim("A2")), Evidence(tmp_path, "quick")).rows
+    claim_table.write(tmp_path, [rows[0], rows[1] | {"verdict": "not shown", "found": "a | b"}])
+    text = ledger([claim_table.read(tmp_path)])
+    assert "| A paper | 2 | 1 | 0 | 1 | 0 |" in text
+    assert "| **all** | **2** | **1** | **0** | **1** | **0** |" in text
+    assert "| A2 | s | exact | ○ not shown | a \\| b | 1 |" in text
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_experiments_are_made_once_and_claims_are_decided_and_reported(tmp_path, monkeypatch, capsys) -> None:
+    from reports.reproduce import cli
+
+    made = []
+
+    def make_table(asked):
+        made.append(asked[1])
+        asked[3].parent.mkdir(parents=True)
+        pd.DataFrame({"x": [1.8, 2.2]}).to_parquet(asked[3])
+        return 2
+
+    monkeypatch.setattr(cli, "make_table", make_table)
+    monkeypatch.setattr("analysis.papers.catalogue.paper", lambda name: paper(claim("A1"), claim("A2")))
+    out = tmp_path / "out"
+    for _ in range(2):
+        assert paceline.main(["reproduce", "easgd", "--out", str(out)]) == 0
+    assert made == ["t"], "what is there is not made again"
+    assert list(claim_table.read(out)["verdict"]) == ["reproduced", "reproduced"]
+    pd.DataFrame({"x": [9.0]}).to_parquet(out / "t" / TABLE)
+    assert paceline.main(["reproduce", "easgd", "--only", "A2", "--out", str(out)]) == 1
+    assert list(claim_table.read(out)["verdict"]) == ["reproduced", "contradicted"], "the others stay"
+    said = capsys.readouterr()
+    assert "exact claims that were not reproduced: A2" in said.err
+    page = (out / "report.html").read_text()
+    assert "A paper" in page and "contradicted" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["esgd"], "unknown paper 'esgd' (did you mean 'easgd'?)"),
+        (["easgd", "--only", "Z9"], "easgd has no claim 'Z9'"),
+        (["easgd", "folder"], "Folders are given to ledger only"),
+        (["ledger"], "ledger: no folder given"),
+        (["ledger", "nowhere"], "nowhere holds no decided claims"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], said: str, capsys) -> None:
+    assert paceline.main(["reproduce", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert said in err and len(err.splitlines()) == 1
