@@ -10,12 +10,13 @@ Update:
     cta:  x_i <- optimizer( sum_j W_ij(t) x_j , g_i(x_i) )        the gradient is taken before averaging
     atc:  x_i <- sum_j W_ij(t) optimizer( x_j , g_j(x_j) )
     delay-by-one is cta with W = 11'/n by an all-reduce: x_i <- optimizer( (1/n) sum_j x_j , g_i(x_i) )
-Differences from the paper: the optimiser may be any; its state stays local.
+Differences from the paper: the optimiser may be any; its state stays local. Replicas may start from points of
+    their own (`start`), drawn as the common one is; no average brings them together before the first step.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from algorithms.gossip import Gossip, average
@@ -45,6 +46,7 @@ class DPSGD(Gossip):
     edge_probability: float | None = None  # erdos-renyi, matcha: of each pair of workers; None: 2 ln(n) / n, at most 1
     budget: float = 0.5  # matcha: expected share of its matchings that are active in a round, in (0, 1]
     order: Literal["cta", "atc"] = "cta"  # cta overlaps messages with the gradient, atc cannot
+    start: Literal["equal", "own"] = field(default="equal", metadata={"in_id": "if set"})  # own: drawn for each worker
 
     def __post_init__(self) -> None:
         if self.topology == DELAY and self.order == "atc":
@@ -62,7 +64,7 @@ class DPSGD(Gossip):
 
     async def worker(self, w: Worker) -> None:
         """One worker."""
-        x, opt, graph = w.replica(), w.optimizer(self.optimizer), self.graph()
+        x, opt, graph = w.replica(own=self.start == "own"), w.optimizer(self.optimizer), self.graph()
         async for t in w.steps():
             if self.order == "atc":
                 x.apply_(await w.gradient(x), opt)

@@ -116,10 +116,13 @@ class Handle(Protocol):
     rng: Generator  # this rank's own stream of random numbers; survives a restart
     layers: Sequence[Layer]  # of the model, in order, covering the vector
 
-    def replica(self) -> Replica:
+    def replica(self, *, own: bool = False) -> Replica:
         """The parameters: the initial point, identical on all ranks; after a resume, where they stood.
 
         On a server: the part of them that it keeps (`Server.span`).
+
+        Args:
+            own: start from a point that was drawn for this rank alone, in the same way.
         """
         ...
 

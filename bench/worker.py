@@ -94,6 +94,11 @@ class InitialPoint:
         """Of the parameters; empty if they have no values."""
         return "" if self.x.is_meta else digest(self.x)
 
+    def own(self, rank: int) -> Tensor:
+        """A worker's own initial parameters [P], drawn as all others' are, from the study seed and its rank."""
+        seed = int(seed_sequence(self._seed, rank, "own start").generate_state(1, np.uint64)[0] >> 1)
+        return self._workload.initial(seed).to(self._workload.device)
+
 
 class RankHandle:
     """One rank's `Worker` or `Server` (see `algorithms.interface`).
@@ -171,10 +176,10 @@ class RankHandle:
 
     # -- state -------------------------------------------------------------------------------------------------------
 
-    def replica(self) -> Replica:
+    def replica(self, *, own: bool = False) -> Replica:
         if self.state.replica is None:
             self.initial_hash = self._initial.hash
-            x = self._initial.x[self.span].clone()
+            x = (self._initial.own(self.rank) if own else self._initial.x)[self.span].clone()
             self.state.replica = Replica(
                 x, before=self._before_apply, observe=self._after_apply, track_drift=self._track_drift
             )
