@@ -10,6 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import IntEnum
+
+MEET_S = 5.0
+"""Workers in lock-step agree at least this often on whether to go on, where they may be interrupted."""
+
+LOOK_S = 0.25
+"""Other workers look as often for whether they are to stop."""
+
+
+class Word(IntEnum):
+    """What is said of a run at a step boundary; true unless it goes on."""
+
+    GO_ON = 0
+    OVER = 1  # the budget is spent
+    INTERRUPTED = 2  # the run stops here and goes on from here another time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,65 +48,100 @@ class Budget:
 
 
 class Plan:
-    """What one worker does at its step boundaries: which snapshots are due, and whether the run is over.
+    """What one worker does at its step boundaries: which snapshots are due, and whether the run ends here.
 
     Args:
         lockstep: all workers follow the same step counts.
         agree: largest value over the workers (a rendezvous).
         first_snapshot: number of the first planned snapshot that has not been taken in an earlier segment.
+        asked: whether this worker has been asked to stop; None where nobody asks.
     """
 
     def __init__(
-        self, budget: Budget, lockstep: bool, agree: Callable[[float], Awaitable[float]], first_snapshot: int = 0
+        self,
+        budget: Budget,
+        lockstep: bool,
+        agree: Callable[[float], Awaitable[float]],
+        first_snapshot: int = 0,
+        asked: Callable[[], bool] | None = None,
     ) -> None:
-        self._budget, self._lockstep, self._agree = budget, lockstep, agree
-        self._meet_at = 0  # lock-step: the step count at which the workers meet next
-        self._snapshot = first_snapshot  # the next planned snapshot
+        self._budget, self._lockstep, self._agree, self._asked = budget, lockstep, agree, asked
+        self._total = float(budget.seconds or budget.steps or 0)
+        self.told = False  # to stop, by another worker
+        self.meet_at = 0  # lock-step: the step count at which the workers meet next
+        self.snapshot = first_snapshot  # the next planned snapshot
         # Nothing is due before so many steps, or seconds if `by_time`: most steps need not ask `due`.
         self.quiet_until = -math.inf
-        self.by_time = budget.seconds is not None and not lockstep
+        self.by_time = not lockstep and (budget.seconds is not None or asked is not None)
 
-    async def due(self, done: int, now_s: float) -> tuple[list[int], bool]:
-        """After `done` steps at `now_s`: numbers of the snapshots to take now, and whether the budget is spent."""
-        if self._budget.steps is not None:
-            found = self._due(done, self._budget.steps, 0.0)
-            self.quiet_until = self._next(self._budget.steps)
-            return found
-        assert self._budget.seconds is not None
+    def stop(self) -> None:
+        """Another worker has been asked to stop: this one ends at its next boundary."""
+        self.told, self.quiet_until = True, -math.inf
+
+    async def due(self, done: int, now_s: float) -> tuple[list[int], Word]:
+        """After `done` steps at `now_s`: numbers of the snapshots to take now, and whether the run ends here."""
         if not self._lockstep:
-            found = self._due(now_s, self._budget.seconds, 0.0)
-            self.quiet_until = self._next(self._budget.seconds)
-            return found
-        if done < self._meet_at:
-            return [], False
+            return self._alone(done, now_s)
+        if self._budget.steps is not None:
+            return await self._together_in_steps(done, now_s)
+        if done < self.meet_at:
+            return [], Word.GO_ON
         # All workers take the slowest one's clock, so they draw the same conclusions. Half a step is the rounding of a
         # time to a step count.
-        elapsed_s = await self._agree(now_s)
+        elapsed_s = await self._meet(now_s)
+        if elapsed_s == math.inf:
+            return [], Word.INTERRUPTED
         if done == 0:
-            self._meet_at = self.quiet_until = 2  # the first estimate of a step's duration
-            return self._due(0.0, self._budget.seconds, 0.0)
+            self.meet_at = self.quiet_until = 2  # the first estimate of a step's duration
+            return self._due(0.0, 0.0)
         step_s = max(elapsed_s / done, 1e-9)
-        snapshots, over = self._due(elapsed_s, self._budget.seconds, step_s / 2)
-        next_s = self._budget.seconds * self._snapshot / self._budget.snapshots
-        self._meet_at = self.quiet_until = done + max(1, round((next_s - elapsed_s) / step_s))
-        return snapshots, over
+        found = self._due(elapsed_s, step_s / 2)
+        next_s = self._total * self.snapshot / self._budget.snapshots - elapsed_s
+        if self._asked is not None:
+            next_s = min(next_s, MEET_S)
+        self.meet_at = self.quiet_until = done + max(1, round(next_s / step_s))
+        return found
 
-    def _next(self, budget: float) -> float:
+    async def _together_in_steps(self, done: int, now_s: float) -> tuple[list[int], Word]:
+        if self._asked is not None and done >= self.meet_at:
+            elapsed_s = await self._meet(now_s)
+            if elapsed_s == math.inf:
+                return [], Word.INTERRUPTED
+            self.meet_at = 2 if done == 0 else done + max(1, round(MEET_S * done / max(elapsed_s, 1e-9)))
+        found = self._due(done, 0.0)
+        self.quiet_until = self._next() if self._asked is None else min(self._next(), self.meet_at)
+        return found
+
+    def _alone(self, done: int, now_s: float) -> tuple[list[int], Word]:
+        if self.told or (self._asked is not None and self._asked()):
+            return [], Word.INTERRUPTED
+        found = self._due(now_s if self._budget.seconds is not None else done, 0.0)
+        if self._asked is None:
+            self.quiet_until = self._next()
+        elif self._budget.seconds is not None:
+            self.quiet_until = min(self._next(), now_s + LOOK_S)
+        return found
+
+    async def _meet(self, now_s: float) -> float:
+        """The slowest worker's clock; infinite if one of them has been asked to stop."""
+        return await self._agree(math.inf if self._asked is not None and self._asked() else now_s)
+
+    def _next(self) -> float:
         """When the next snapshot is due, or the budget spent."""
-        return budget * min(self._snapshot / self._budget.snapshots, 1.0)
+        return self._total * min(self.snapshot / self._budget.snapshots, 1.0)
 
-    def _due(self, spent: float, budget: float, slack: float) -> tuple[list[int], bool]:
-        over = spent + slack >= budget
+    def _due(self, spent: float, slack: float) -> tuple[list[int], Word]:
+        over = spent + slack >= self._total
         due = []
-        while self._snapshot <= self._budget.snapshots and (
-            over or spent + slack >= budget * self._snapshot / self._budget.snapshots
+        while self.snapshot <= self._budget.snapshots and (
+            over or spent + slack >= self._total * self.snapshot / self._budget.snapshots
         ):
-            due.append(self._snapshot)
-            self._snapshot += 1
-        return due, over
+            due.append(self.snapshot)
+            self.snapshot += 1
+        return due, Word.OVER if over else Word.GO_ON
 
     def rest(self) -> list[int]:
         """The snapshots that have not been taken, because others ended the run; now they are."""
-        rest = list(range(self._snapshot, self._budget.snapshots + 1))
-        self._snapshot = self._budget.snapshots + 1
+        rest = list(range(self.snapshot, self._budget.snapshots + 1))
+        self.snapshot = self._budget.snapshots + 1
         return rest

@@ -2,7 +2,8 @@
 
 At the end of a segment no message and no collective is under way, and no coroutine is alive, so what is here is all
 there is: parameters, optimisers, kept tensors, messages that nobody has taken, the random streams, the position in the
-data, and the counts.
+data, the counts, and the snapshots that are to be evaluated. (In the simulator a rank may be saved at any boundary of
+its steps: see `bench.transports.cut`.)
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import torch
 from torch import Tensor
 
 from algorithms.interface import Message
-from bench.worker import RankHandle
+from bench.worker import RankHandle, Snapshot
 from bench.workloads.base import generator_state, set_generator_state
 
 COUNTS = ("step", "samples", "computed", "next_snapshot")
+POSITION = ("number", "t_s", "step", "samples", "nbytes", "wire_nbytes", "copy_s")
+"""Of a snapshot, beside its parameters."""
 
 
 def save(handle: RankHandle) -> dict[str, Tensor]:
@@ -26,6 +29,12 @@ def save(handle: RankHandle) -> dict[str, Tensor]:
         "counts": torch.tensor([getattr(state, name) for name in COUNTS]),
         "computed_s": torch.tensor(state.computed_s, dtype=torch.float64),
         "traffic": torch.tensor([recorder.nbytes, recorder.wire_nbytes, recorder.messages]),
+        "records": torch.tensor([recorder.mailbox_depth_max, recorder.dropped, recorder.log.parts]),
+        "first-bad-loss-s": torch.tensor(recorder.first_bad_loss_s, dtype=torch.float64),
+        "ended": torch.tensor([handle.ended_s, handle.ended_step], dtype=torch.float64),
+        "snapshots": torch.tensor(
+            [[getattr(s, name) for name in POSITION] for s in handle.snapshots], dtype=torch.float64
+        ),
         "replica/data": x.data,
         "replica/writes": torch.tensor([x.version, x.exchanges]),
         "replica/drift": torch.tensor(float("nan") if x.drift is None else x.drift, dtype=torch.float64),
@@ -38,6 +47,7 @@ def save(handle: RankHandle) -> dict[str, Tensor]:
     for name, v in state.kept.items():  # what an algorithm keeps on the host, such as counters, stays there
         saved[f"{'kept' if v.device == x.data.device else 'host'}/{name}"] = v
     saved |= {f"collective/{label}": v for label, v in state.collectives.items()}
+    saved |= {f"snapshot/{k:06d}": s.x for k, s in enumerate(handle.snapshots)}
     for k, message in enumerate(handle.mailbox.messages()):
         saved[f"mail/{k:06d}/{message.src}/{message.tag}"] = message.data
     return {name: _copied(v.detach()) for name, v in saved.items()}
@@ -64,6 +74,16 @@ def restore(handle: RankHandle, saved: Mapping[str, Tensor]) -> None:
         setattr(state, name, value)
     state.computed_s = float(saved["computed_s"])
     recorder.nbytes, recorder.wire_nbytes, recorder.messages = saved["traffic"].tolist()
+    recorder.mailbox_depth_max, dropped, parts = saved["records"].tolist()
+    if recorder.rank == recorder.log.rank:
+        recorder.log.dropped, recorder.log.parts = dropped, parts
+    recorder.first_bad_loss_s = float(saved["first-bad-loss-s"])
+    ended_s, ended_step = saved["ended"].tolist()
+    handle.ended_s, handle.ended_step = ended_s, int(ended_step)
+    vectors = [v for _, v in sorted(_group(saved, "snapshot").items())]
+    handle.snapshots = [
+        _snapshot(position, x) for position, x in zip(saved["snapshots"].tolist(), vectors, strict=True)
+    ]
     x.data.copy_(saved["replica/data"])
     x.version, x.exchanges = saved["replica/writes"].tolist()
     x.drift = None if x.drift is None else float(saved["replica/drift"])
@@ -80,6 +100,11 @@ def restore(handle: RankHandle, saved: Mapping[str, Tensor]) -> None:
     for name, v in sorted(_group(saved, "mail").items()):
         _, src, tag = name.split("/", 2)
         handle.mailbox.put(Message(v.clone(), int(src), tag))
+
+
+def _snapshot(position: list[float], x: Tensor) -> Snapshot:
+    number, t_s, step, samples, nbytes, wire_nbytes, copy_s = position
+    return Snapshot(int(number), t_s, int(step), int(samples), int(nbytes), int(wire_nbytes), copy_s, x)
 
 
 def _group(saved: Mapping[str, Tensor], group: str) -> dict[str, Tensor]:

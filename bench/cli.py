@@ -43,9 +43,18 @@ def main_run(argv: list[str]) -> int:
     parser.add_argument(
         "--part", metavar="K/N", help="only the K-th (from 1) of N parts of about equal length, for job arrays"
     )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=interruption.GRACE_S,
+        metavar="SECONDS",
+        help="after USR2 or TERM, to save the state of the runs under way before they are ended (%(default)g)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="validate, show what would run, and stop")
     arguments = parser.parse_args(argv)
     use_data_dir(arguments.data_dir)
+    if not 0 <= arguments.grace < float("inf"):
+        raise StudyError(f"--grace: expected seconds, 0 or more: got {arguments.grace:g} (0 saves nothing)")
 
     from bench import launch, study
 
@@ -64,11 +73,11 @@ def main_run(argv: list[str]) -> int:
     if arguments.dry_run:
         return show_jobs(jobs_of(cells, expected_s), out)
     check_out(out)
+    interruption.ASKED.install()
     if (ranks := launch.inside_mpi()) > 0:
         return _run_inside(loaded, cells, out, ranks)
-    interruption.ASKED.install()
     try:
-        failed, total = carry_out(loaded, out, arguments.launcher, expected_s, cells)
+        failed, total = carry_out(loaded, out, arguments.launcher, expected_s, cells, grace_s=arguments.grace)
     except KeyboardInterrupt:
         return interrupted(out)
     except interruption.Interrupted as by:
@@ -131,14 +140,17 @@ def carry_out(
     launcher: Launcher,
     expected_s: Callable[[Cell], float],
     cells: Sequence[Cell] | None = None,
+    *,
+    grace_s: float = interruption.GRACE_S,
 ) -> tuple[int, int]:
     """Run what is missing of a study that has been checked; (number of runs that failed, of all).
 
     Args:
         cells: some of the study's runs; None means all.
+        grace_s: for runs under way to save their state when they are interrupted.
 
     Raises:
-        Interrupted: as for KeyboardInterrupt, if `bench.interruption.ASKED` was installed.
+        Interrupted: if `bench.interruption.ASKED` was installed; runs under way go on another time.
         StudyError: there is no launcher, or the folder cannot be used.
         KeyboardInterrupt: what is complete by then stays.
     """
@@ -154,7 +166,7 @@ def carry_out(
 
         write_crashed(by_id[run_id], out, reason, error)
 
-    report = launch.supervise(jobs_of(by_id.values(), expected_s), out, launcher, launch.Display(), crashed)
+    report = launch.supervise(jobs_of(by_id.values(), expected_s), out, launcher, launch.Display(), crashed, grace_s)
     return len(report.bad), len(by_id)
 
 
@@ -287,14 +299,23 @@ def _run_inside(loaded: Study, cells: list[Cell], out: Path, ranks: int) -> int:
             display.step({"run": run, **what})
         elif event == "end":
             display.ended(run, what["status"], what["verdict"])
+        elif event == "note":
+            display.note(run, what["text"])
+        elif event == "interrupted" and run:
+            display.note(run, f"interrupted {what['where']}, its state is saved")
 
     if rank == 0:
         display.begin(len(cells), 0, sum(expected_s(c) for c in cells))
     measured = [c for c in cells if c.transport != "simulated" and c not in too_large]
-    if measured:
-        session.on_mpi(measured, out, say)
+    all_run = not measured or session.on_mpi(measured, out, say=say)
+    if rank == 0 and all_run:
+        all_run = session.simulated([c for c in cells if c.transport == "simulated"], out, say=say)
+    session.wait_for_all(world)
+    if not world.bcast(all_run):
+        if rank == 0:
+            interrupted(out, "a signal")
+        return interruption.EXIT_CODE
     if rank == 0:
-        session.simulated([c for c in cells if c.transport == "simulated"], out, say)
         print(f"results: {out}")
     return 0
 

@@ -179,6 +179,23 @@ class Meter:
         return Reading(joules, *(f"{self._node}: {why}" if why else "" for why in (self._unknown, self._left_out)))
 
 
+def after(earlier: Reading, later: Reading) -> Reading:
+    """What was drawn in two parts of a run, on whatever nodes; unknown if one of them is.
+
+    Example:
+        >>> after(Reading({"a package-0": 2.0}), Reading({"a package-0": 3.0, "b package-0": 4.0})).total_J
+        9.0
+    """
+    joules = dict(earlier.joules)
+    for name, value in later.joules.items():
+        joules[name] = joules.get(name, 0.0) + value
+    return Reading(
+        joules,
+        _listed(dict.fromkeys(why for why in (earlier.unknown, later.unknown) if why)),
+        _listed(dict.fromkeys(why for why in (earlier.left_out, later.left_out) if why)),
+    )
+
+
 def together(nodes: Iterable[Reading]) -> Reading:
     """What all nodes drew; unknown if one of them is.
 

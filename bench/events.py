@@ -35,7 +35,7 @@ class EventLog:
         self.spill_at = 0.75 * capacity
         self.dropped = 0
         self.rows: list[Row] = []
-        self._parts = 0
+        self.parts = 0  # files written so far
 
     def add(self, row: Row) -> None:
         """Append a row."""
@@ -51,7 +51,7 @@ class EventLog:
 
     def spill(self, folder: Path) -> None:
         """Write the rows so far as the next part file and empty the buffer."""
-        if not self.rows and self._parts:
+        if not self.rows and self.parts:
             return
         columns: list[list[Any]] = [[] for _ in EVENTS.columns[1:]]
         for lo in range(0, len(self.rows), TURNED_AT_ONCE):
@@ -59,8 +59,8 @@ class EventLog:
                 column.extend(part)
         names = [c.name for c in EVENTS.columns]
         values = dict(zip(names, [[self.run_id] * len(self.rows), *columns], strict=True))
-        write_table(EVENTS, values, folder / f"events-r{self.rank}-p{self._parts}.parquet")
-        self._parts += 1
+        write_table(EVENTS, values, folder / f"events-r{self.rank}-p{self.parts}.parquet")
+        self.parts += 1
         self.rows.clear()
 
 

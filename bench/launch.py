@@ -7,6 +7,7 @@ ranks takes longer than many runs.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import shutil
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.interruption import ASKED, Interrupted
+from bench.interruption import ASKED, GRACE_S, Interrupted, wish_file
 from bench.processes import end_group
 from bench.records import write_atomic
 from bench.settings import StudyError
@@ -160,15 +161,21 @@ def is_complete(out: Path, run_id: str) -> str | None:
 
 
 def supervise(
-    jobs: Sequence[Job], out: Path, launcher: Launcher, display: Display, crashed: Callable[[str, str, str], None]
+    jobs: Sequence[Job],
+    out: Path,
+    launcher: Launcher,
+    display: Display,
+    crashed: Callable[[str, str, str], None],
+    grace_s: float = GRACE_S,
 ) -> Report:
     """Run every job that has not ended yet.
 
     Args:
         crashed: called with (run_id, reason, error) to write the row of a run that ended without one.
+        grace_s: for runs under way to save their state when they are interrupted.
 
     Raises:
-        Interrupted: a scheduler wants us to stop; runs that have not ended are as if they had not begun.
+        Interrupted: a scheduler wants us to stop; runs under way have saved their state, or were not given the time.
     """
     report = Report()
     for job in jobs:
@@ -179,7 +186,7 @@ def supervise(
     if paths.gpu_visible() and any(job.may_use_gpu for job in todo):
         # Once, for all launches: whether MPI can be handed device memory on this machine.
         os.environ |= paths.probed(starter(launcher, 2), environment_for_ranks(2))
-    supervisor = _Supervisor(out, launcher, display, crashed, report)
+    supervisor = _Supervisor(out, launcher, display, crashed, report, grace_s)
     queues: list[list[list[Job]]] = []  # batches, one after the other; each a list of queues that run side by side
     for transport in dict.fromkeys(job.transport for job in todo):
         # One launch serves all cells of a transport. Horovod's thread would disturb plain MPI, so it has its own.
@@ -207,31 +214,38 @@ class _Supervisor:
         display: Display,
         crashed: Callable[[str, str, str], None],
         report: Report,
+        grace_s: float,
     ) -> None:
         self._out, self._launcher, self._display, self._crashed = out, launcher, display, crashed
-        self._report = report
+        self._report, self._grace_s = report, grace_s
         self._stop = threading.Event()
 
     def side_by_side(self, queues: Sequence[list[Job]]) -> None:
         """Work off several queues at once; an interrupt ends all launches."""
         with ThreadPoolExecutor(len(queues)) as pool:
             futures = [pool.submit(self.work_off, queue) for queue in queues]
+            interrupted: Interrupted | None = None
             try:
                 for future in futures:
-                    future.result()
+                    try:
+                        future.result()
+                    except Interrupted as error:  # so are the others, which save their state
+                        interrupted = error
             except BaseException:
                 self._stop.set()
                 raise
+            if interrupted is not None:
+                raise interrupted
 
     def work_off(self, waiting: list[Job]) -> None:
         """All in one launch at first; a rank that crashes takes the launch with it, and the rest start afresh."""
         while waiting and not self._stop.is_set():
             if ASKED.is_set:
                 raise Interrupted(ASKED.name)
-            ended = Session(waiting, self._out, self._launcher, self._display, self._stop).run()
+            ended = Session(waiting, self._out, self._launcher, self._display, self._stop, self._grace_s).run()
             self._report.statuses |= ended.statuses
-            if ASKED.is_set:
-                raise Interrupted(ASKED.name)
+            if ASKED.is_set or ended.interrupted:
+                raise Interrupted(ASKED.name if ASKED.is_set else "a signal to a rank")
             waiting = [job for job in waiting if job.run_id not in ended.statuses]
             if not waiting or self._stop.is_set():
                 return
@@ -249,9 +263,17 @@ class Session:
     """One launch."""
 
     def __init__(
-        self, jobs: Sequence[Job], out: Path, launcher: Launcher, display: Display, stop: threading.Event
+        self,
+        jobs: Sequence[Job],
+        out: Path,
+        launcher: Launcher,
+        display: Display,
+        stop: threading.Event,
+        grace_s: float,
     ) -> None:
         self._jobs, self._out, self._launcher, self._display, self._stop = jobs, out, launcher, display, stop
+        self._grace_s = grace_s
+        self.interrupted = False  # its ranks were asked to stop, and did
         self.statuses: dict[str, str] = {}
         self.current: str | None = None
         self.returncode = 0
@@ -277,23 +299,30 @@ class Session:
             ]
             for listener in listeners:
                 listener.start()
+            wish = wish_file(Path(runs.name))
             try:
-                self._wait(process)
+                self._wait(process, wish)
             except BaseException:
                 end_group(process)
                 raise
+            finally:
+                wish.unlink(missing_ok=True)
             for listener in listeners:
                 listener.join(timeout=5)
         self.returncode = process.returncode
         return self
 
-    def _wait(self, process: subprocess.Popen[str]) -> None:
+    def _wait(self, process: subprocess.Popen[str], wish: Path) -> None:
         # A rank that hangs is found by its own watchdog; this limit is for launchers that hang.
         limit_s = 900 + 3 * max(job.budget_s for job in self._jobs)
+        give_up_at = math.inf
         while process.poll() is None:
-            if self._stop.wait(0.05) or ASKED.is_set:
+            if self._stop.wait(0.05) or time.monotonic() > give_up_at:
                 end_group(process)
                 return
+            if ASKED.is_set and give_up_at == math.inf:
+                give_up_at = time.monotonic() + self._grace_s
+                wish.touch()
             if time.monotonic() - self._heard > limit_s:
                 self._tail.append(f"nothing heard for {limit_s:.0f} s: ended by the supervisor")
                 end_group(process)
@@ -312,6 +341,12 @@ class Session:
                 self.current = said["run"]
             elif said["event"] == "step":
                 self._display.step(said)
+            elif said["event"] == "note":
+                self._display.note(said["run"], said["text"])
+            elif said["event"] == "interrupted":
+                self.interrupted = True
+                if said["run"]:
+                    self._display.note(said["run"], f"interrupted {said['where']}, its state is saved")
             else:
                 self.statuses[said["run"]] = said["status"]
                 self._display.ended(said["run"], said["status"], said["verdict"])
@@ -375,6 +410,10 @@ class Display:
         self._line(
             f"[{self._done}/{self._total}] {status:9s} {run}" + ("" if status == "completed" else f"  ({verdict})")
         )
+
+    def note(self, run: str, text: str) -> None:
+        """What the user should know of a run that has not ended."""
+        self._line(f"[{self._done + 1}/{self._total}] {run} {text}")
 
     def close(self) -> None:
         """After the last run."""

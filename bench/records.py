@@ -11,6 +11,7 @@ A results folder holds one folder per run::
     DIR/runs/RUN_ID/shares.parquet        which training data each worker had (see SHARES)
     DIR/runs/RUN_ID/run.parquet           one row: settings, provenance, verdict (see RUNS); written last
     DIR/runs/RUN_ID/snapshots/*.safetensors
+    DIR/runs/RUN_ID/checkpoint/           only of an interrupted run (see bench/checkpoint_files.py)
 
 The number in a file's name is that of the process's first rank: under MPI its only one, in the simulator 0.
 
@@ -223,6 +224,9 @@ RUNS = Table(
             "drawn meanwhile by the processors (and GPUs) of its nodes, other jobs included; NaN if unknown: `energy` "
             "in provenance tells why, and what was counted",
             newer=True,
+        ),
+        Column(
+            "interruptions", _i32, "", "times that the run was stopped and went on from its saved state", newer=True
         ),
         Column("dropped_rows", _i64, "rows", "event rows lost; any number but 0 fails the run"),
         Column("mailbox_depth_max", _i32, "messages", "deepest mailbox of any rank"),

@@ -20,11 +20,13 @@ from torch import Tensor
 
 from algorithms.interface import Algorithm
 from algorithms.optim import OptimizerSettings
-from bench import energy, provenance
+from bench import checkpoint, checkpoint_files, energy, provenance
 from bench.budget import Budget
+from bench.checkpoint_files import Past
 from bench.clock import WallClock
 from bench.evaluate import Group, OneProcess, evaluate
 from bench.events import Recorder
+from bench.interruption import Interrupted
 from bench.kernel import Kernel
 from bench.records import RUNS, SHARES, unknown_row, write_rows
 from bench.sanity import RankFacts, Verdict, judge
@@ -58,32 +60,64 @@ class Clocks:
     error_s: float = 0.0
 
 
-def run_cell(cell: Cell, out: Path, *, world: MPI.Comm | None, progress: Progress | None = None) -> Verdict | None:
-    """Run one cell and write its tables under `out`/runs/RUN_ID.
+def run_cell(
+    cell: Cell,
+    out: Path,
+    *,
+    world: MPI.Comm | None,
+    progress: Progress | None = None,
+    wish: Callable[[], bool] | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Verdict | None:
+    """Run one cell and write its tables under `out`/runs/RUN_ID; from its checkpoint on, if there is one.
 
     Args:
         world: under MPI, a communicator of exactly the cell's ranks; None for the simulator.
+        wish: whether this process is wished to stop; None where nobody asks.
+        note: told, on process 0, what the user should know: that the run goes on, or why it starts afresh.
 
     Returns:
         The verdict on process 0, None elsewhere.
+
+    Raises:
+        Interrupted: on all processes, as wished; the state of all ranks is saved.
     """
     folder = out / "runs" / cell.run_id
-    if world is None or world.Get_rank() == 0:
-        shutil.rmtree(folder, ignore_errors=True)  # leavings of a run that did not end
-        folder.mkdir(parents=True)
     started = time.perf_counter()
     if world is None:
-        return _simulated(cell, folder, started, progress)
-    world.Barrier()
-    return _measured(cell, folder, started, world, progress)
+        return _simulated(cell, folder, started, progress, wish, note)
+    return _measured(cell, folder, started, world, progress, wish, note)
 
 
-def _simulated(cell: Cell, folder: Path, started: float, progress: Progress | None) -> Verdict | None:
+def _begin(cell: Cell, folder: Path, parameters: int, note: Callable[[str], None] | None) -> Past | None:
+    """What an interrupted run has behind it, its folder as it was then; None for one that starts, in a new folder."""
+    past, unusable = checkpoint_files.find(folder, cell.run_id, cell.ranks, parameters)
+    if past is not None:
+        checkpoint_files.tidy(folder, past)
+        if note is not None:
+            note(f"goes on at {past.elapsed_s:.4g} s of its clock, after {past.interruptions} interruptions")
+    else:
+        if unusable and note is not None:
+            note(f"starts afresh, since its checkpoint cannot be used: {unusable}")
+        shutil.rmtree(folder, ignore_errors=True)  # leavings of a run that did not end
+        folder.mkdir(parents=True)
+    return past
+
+
+def _simulated(
+    cell: Cell,
+    folder: Path,
+    started: float,
+    progress: Progress | None,
+    wish: Callable[[], bool] | None,
+    note: Callable[[str], None] | None,
+) -> Verdict | None:
     workload: Workload = cell.workload.settings.build(torch.device("cpu"), cell.workers)
     accelerated, device = None, "cpu"
     if cell.gradients not in ("none", "single") and sees_gpu(cell.device):
         accelerated = cell.workload.settings.build(torch.device("cuda"), cell.workers)
         device = f"cpu, gradients on {torch.cuda.get_device_name()}"
+    past = _begin(cell, folder, workload.parameters, note)
     simulation = Simulation(
         cell.algorithm,
         workload,
@@ -119,10 +153,19 @@ def _simulated(cell: Cell, folder: Path, started: float, progress: Progress | No
         device,
         MODELLED,
         VIRTUAL,
+        past,
     )
 
 
-def _measured(cell: Cell, folder: Path, started: float, world: MPI.Comm, progress: Progress | None) -> Verdict | None:
+def _measured(
+    cell: Cell,
+    folder: Path,
+    started: float,
+    world: MPI.Comm,
+    progress: Progress | None,
+    wish: Callable[[], bool] | None,
+    note: Callable[[str], None] | None,
+) -> Verdict | None:
     from bench.transports import mpi_world
 
     device, device_text = choose_device(cell.device, world)
@@ -132,6 +175,7 @@ def _measured(cell: Cell, folder: Path, started: float, world: MPI.Comm, progres
         cell.transport, world, cell.workers, device=device, spin=spin, rate_Gbit_per_s=cell.rate_Gbit_per_s
     )
     rank = transport.rank
+    past = world.bcast(_begin(cell, folder, workload.parameters, note) if rank == 0 else None)
     handle = RankHandle(
         transport,
         workload,
@@ -145,16 +189,30 @@ def _measured(cell: Cell, folder: Path, started: float, world: MPI.Comm, progres
     )
     warm_up(workload, handle, cell, transport)
     transport.warm_up(workload.parameters, workload.dtype)
+    if past is not None:
+        checkpoint.restore(handle, checkpoint_files.read(folder, rank))
     fail = _end_of_all(folder, world)
     meter = _meter(world, device)
     if meter is not None:
         meter.start()
-    clocks = run_segment(cell.algorithm, cell.workload.budget, handle, transport, world, cell.timeout_s, fail)
+    clocks = run_segment(
+        cell.algorithm, cell.workload.budget, handle, transport, world, cell.timeout_s, fail,
+        elapsed_s=0.0 if past is None else past.elapsed_s, wish=wish,
+    )  # fmt: skip
     nodes = world.allgather(None if meter is None else meter.stop())
     drawn = energy.together(node for node in nodes if node is not None)
+    if any(world.allgather(handle.interrupted)):
+        handle.recorder.log.spill(folder)
+        elapsed_s = max(world.allgather(transport.kernel.now()))
+        parts = dict(world.allgather((str(rank), handle.recorder.log.parts)))
+        places = world.allgather(provenance.here())
+        now = _past(cell, workload, past, elapsed_s, started, parts, clocks, drawn, places)
+        checkpoint_files.write(folder, {rank: checkpoint.save(handle)}, now, first=rank == 0, meet=world.Barrier)
+        transport.close()
+        raise Interrupted(f"at {elapsed_s:.4g} s of its clock")
     group = mpi_world.MPIGroup(world, cell.workers)
     extra = {"mpi": mpi_world.library(), "mpi_thread_multiple": mpi_world.thread_multiple(), **transport.facts()}
-    verdict = finish(cell, workload, [handle], group, folder, clocks, started, device_text, extra, drawn)
+    verdict = finish(cell, workload, [handle], group, folder, clocks, started, device_text, extra, drawn, past)
     transport.close()
     return verdict
 
@@ -194,11 +252,16 @@ def run_segment(
     world: MPI.Comm,
     timeout_s: float,
     fail: Callable[[str], None],
+    *,
+    elapsed_s: float = 0.0,
+    wish: Callable[[], bool] | None = None,
 ) -> Clocks:
     """Run the algorithm on this rank to the end of its budget, from a common start, under a watchdog.
 
     Args:
         fail: see `Watchdog`.
+        elapsed_s: on the run's clock, of an interrupted run that goes on.
+        wish: whether this rank is wished to stop before; then `handle.interrupted` says that it did.
 
     Raises:
         TaskFailed: this rank raised.
@@ -207,9 +270,9 @@ def run_segment(
 
     kernel = transport.kernel
     channel = mpi_world.WatchdogChannel(world) if mpi_world.thread_multiple() else None
-    offset_s, error_s = mpi_world.align_clocks(world, transport.clock)
+    offset_s, error_s = mpi_world.align_clocks(world, transport.clock, elapsed_s=elapsed_s)
     watchdog = Watchdog(transport, channel, timeout_s, fail)
-    task = kernel.start(handle.begin_segment(algorithm, budget), rank=handle.rank, name="main")
+    task = kernel.start(handle.begin_segment(algorithm, budget, asked=wish), rank=handle.rank, name="main")
     try:
         kernel.run(task.done)
     except BaseException:
@@ -222,6 +285,43 @@ def run_segment(
         channel.close()
     offsets = [abs(t) for t in world.allgather(offset_s)]
     return Clocks(max(offsets), max(world.allgather(error_s)))
+
+
+def _past(
+    cell: Cell,
+    workload: Workload,
+    before: Past | None,
+    elapsed_s: float,
+    started: float,
+    parts: dict[str, int],
+    clocks: Clocks,
+    drawn: energy.Reading,
+    places: list[Any],
+) -> Past:
+    """What a run that is interrupted now has behind it."""
+    wall_s = time.perf_counter() - started
+    if before is not None:
+        drawn = energy.after(_drawn(before), drawn)
+    return Past(
+        run_id=cell.run_id,
+        ranks=cell.ranks,
+        parameters=workload.parameters,
+        parts=parts,
+        interruptions=1 if before is None else before.interruptions + 1,
+        elapsed_s=elapsed_s,
+        wall_s=wall_s if before is None else before.wall_s + wall_s,
+        started_utc=_utc(wall_s) if before is None else before.started_utc,
+        clock_offset_s=max(clocks.offset_s, 0.0 if before is None else before.clock_offset_s),
+        clock_error_s=max(clocks.error_s, 0.0 if before is None else before.clock_error_s),
+        joules=drawn.joules,
+        unknown=drawn.unknown,
+        left_out=drawn.left_out,
+        places=(*(() if before is None else before.places), places),
+    )
+
+
+def _drawn(past: Past) -> energy.Reading:
+    return energy.Reading(dict(past.joules), past.unknown, past.left_out)
 
 
 def default_optimizer(cell: Cell, workload: Workload) -> OptimizerSettings:
@@ -294,6 +394,7 @@ def finish(
     device: str,
     extra: dict[str, Any],
     drawn: energy.Reading,
+    past: Past | None,
 ) -> Verdict | None:
     """Evaluate, check and write everything; the run's row last, since it marks the run as complete."""
     facts = [_facts(handle) for handle in handles]
@@ -313,14 +414,21 @@ def finish(
     values = workload.device.type != "meta"
     verdict = judge(cell.algorithm, ranks, handles[0].layers, itemsize, cell.seed, curve, values=values)
     target = workload.target_loss if cell.workload.target_loss is None else cell.workload.target_loss
+    wall_s = time.perf_counter() - started
+    started_utc, earlier = _utc(wall_s), {}
+    if past is not None:
+        wall_s, started_utc, drawn = past.wall_s + wall_s, past.started_utc, energy.after(_drawn(past), drawn)
+        clocks = Clocks(max(clocks.offset_s, past.clock_offset_s), max(clocks.error_s, past.clock_error_s))
+        earlier = {"ranks before interruptions": past.places}
     row = blank_row(cell) | {
         "workload": workload.name if cell.workload.name == cell.workload.settings.title else cell.workload.name,
         "status": verdict.status,
         "verdict": verdict.text,
         "diverged_at_s": verdict.diverged_at_s,
         "duration_s": max(f.ended_s for f in ranks),
-        "wall_s": (wall_s := time.perf_counter() - started),
-        "started_utc": _utc(wall_s),
+        "wall_s": wall_s,
+        "started_utc": started_utc,
+        "interruptions": 0 if past is None else past.interruptions,
         "parameters": workload.parameters,
         "batch_size": workload.batch_size,
         "flops_per_sample": workload.flops_per_sample,
@@ -348,10 +456,11 @@ def finish(
                 "optimizer": plain(cell.algorithm.optimizer or default_optimizer(cell, workload)),
             }
         ),
-        "provenance": json.dumps({**provenance.common(), **extra, "energy": drawn.facts(), "ranks": places}),
+        "provenance": json.dumps({**provenance.common(), **extra, "energy": drawn.facts(), "ranks": places, **earlier}),
     }
     _write_shares(cell, workload, folder)
     write_rows(RUNS, [row], folder / "run.parquet")
+    checkpoint_files.forget(folder)
     return verdict
 
 

@@ -13,17 +13,21 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from bench.interruption import ASKED, Interrupted, Wish, wish_file
 from bench.launch import MARK
 from bench.run import report_failure, run_cell
 from bench.study import Cell, resolve
 from bench.transports import paths
 
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
 Say = Callable[..., None]
-"""Told what happens, by keyword: event = start | step | end, run = id of the run, and more."""
+"""Told what happens, by keyword: event = start | step | note | end | interrupted, run = id of the run, and more."""
 
 
 def tell(**what: Any) -> None:
@@ -48,21 +52,44 @@ def main(argv: list[str]) -> int:
     study = resolve(json.loads((arguments.out / "study.json").read_text()))
     by_id = {cell.run_id: cell for cell in study.cells()}
     cells = [by_id[run_id] for run_id in arguments.runs.read_text().split()]
-    (on_mpi if arguments.mpi else simulated)(cells, arguments.out)
+    ASKED.install()
+    (on_mpi if arguments.mpi else simulated)(cells, arguments.out, wish_file(arguments.runs))
     return 0
 
 
-def simulated(cells: list[Cell], out: Path, say: Say = tell) -> None:
-    """Run simulated cells, one after the other, in this process."""
+def simulated(cells: list[Cell], out: Path, file: Path | None = None, say: Say = tell) -> bool:
+    """Run simulated cells, one after the other, in this process; whether all of them, or it was interrupted.
+
+    Args:
+        file: see `Wish`.
+    """
+    wish = Wish(file)
     for cell in cells:
+        if wish():
+            say(event="interrupted", run="", where="")
+            return False
         say(event="start", run=cell.run_id)
-        verdict = run_cell(cell, out, world=None, progress=Meter(cell, say))
+        try:
+            verdict = run_cell(cell, out, world=None, progress=Meter(cell, say), wish=wish, note=_noting(cell, say))
+        except Interrupted as where:
+            say(event="interrupted", run=cell.run_id, where=str(where))
+            return False
         assert verdict is not None
         say(event="end", run=cell.run_id, status=verdict.status, verdict=verdict.text)
+    return True
 
 
-def on_mpi(cells: list[Cell], out: Path, say: Say = tell) -> None:
-    """Run cells on the ranks of this launch; every rank calls this with the same cells."""
+def _noting(cell: Cell, say: Say) -> Callable[[str], None]:
+    return lambda text: say(event="note", run=cell.run_id, text=text)
+
+
+def on_mpi(cells: list[Cell], out: Path, file: Path | None = None, say: Say = tell) -> bool:
+    """Run cells on the ranks of this launch, which all call this with the same cells; whether all cells were run, or
+    the launch was interrupted.
+
+    Args:
+        file: see `Wish`; rank 0 looks for it.
+    """
     from mpi4py import MPI
 
     everybody = MPI.COMM_WORLD
@@ -76,15 +103,25 @@ def on_mpi(cells: list[Cell], out: Path, say: Say = tell) -> None:
                 "--mpi=pmi2, or use mpirun (see: paceline doctor)\n"
             )
         everybody.Abort(3)
+    wish = Wish(file if rank == 0 else None)
     for cell in cells:
+        if any(everybody.allgather(wish())):
+            if rank == 0:
+                say(event="interrupted", run="", where="")
+            return False
+        interrupted = False
         part = everybody.Split(0 if rank < cell.ranks else MPI.UNDEFINED, rank)
         if rank < cell.ranks:
             try:
                 if rank == 0:
                     say(event="start", run=cell.run_id)
-                verdict = run_cell(cell, out, world=part, progress=Meter(cell, say))
+                verdict = run_cell(cell, out, world=part, progress=Meter(cell, say), wish=wish, note=_noting(cell, say))
                 if verdict is not None:
                     say(event="end", run=cell.run_id, status=verdict.status, verdict=verdict.text)
+            except Interrupted as where:
+                interrupted = True
+                if rank == 0:
+                    say(event="interrupted", run=cell.run_id, where=str(where))
             except BaseException:
                 text = traceback.format_exc()
                 report_failure(out / "runs" / cell.run_id, rank, text)
@@ -92,10 +129,17 @@ def on_mpi(cells: list[Cell], out: Path, say: Say = tell) -> None:
                 sys.stderr.flush()
                 everybody.Abort(1)
             part.Free()
-        # Ranks without work in this cell wait here, without spinning: the others need the cores.
-        barrier = everybody.Ibarrier()
-        while not barrier.Test():
-            time.sleep(0.005)
+        wait_for_all(everybody)  # ranks without work in this cell
+        if any(everybody.allgather(interrupted)):
+            return False
+    return True
+
+
+def wait_for_all(world: MPI.Comm) -> None:
+    """A barrier where ranks wait without spinning: others need the cores."""
+    barrier = world.Ibarrier()
+    while not barrier.Test():
+        time.sleep(0.005)
 
 
 class Meter:

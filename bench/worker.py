@@ -22,7 +22,7 @@ from torch import Tensor
 from algorithms.interface import SERVER, Algorithm, Layer, Message, Reply, Take
 from algorithms.optim import LAYERWISE, Optimizer, OptimizerSettings
 from algorithms.replica import Gradient, Replica
-from bench.budget import Budget, Plan
+from bench.budget import Budget, Plan, Word
 from bench.cluster import HEADER_NBYTES, ring_wire_nbytes
 from bench.events import Recorder
 from bench.kernel import Future, Task, Wait
@@ -44,7 +44,7 @@ from bench.workloads.base import Batches, Workload, digest, seed_sequence
 
 T = TypeVar("T")
 
-SNAPSHOT_TAG, GROUP_TAG = "snapshot", "group"
+SNAPSHOT_TAG, GROUP_TAG, STOP_TAG = "snapshot", "group", "stop"
 """Tags of Paceline's own control messages."""
 
 
@@ -142,7 +142,8 @@ class RankHandle:
         # The part of the center that is evaluated here: none where a server before keeps it too.
         self.owns = self.span if all(other.stop <= self.span.start for other in shards[:-1]) else slice(0, 0)
         self.initial_hash = ""
-        self.ended_s = 0.0  # when the budget was spent here
+        self.ended_s, self.ended_step = 0.0, -1  # when the budget was spent here
+        self.interrupted = False  # whether the segment ended before the budget was spent
         self._transport, self._kernel, self._may_block = transport, transport.kernel, transport.may_block
         self._workload, self._device = workload, workload.device
         self._initial = initial or InitialPoint(workload, seed)
@@ -156,11 +157,11 @@ class RankHandle:
         self._spill_to, self._on_step = spill_to, on_step
         self._optimizers_taken = 0
         self._started = 0
-        self._point_to_point = False
+        self._lockstep = self._point_to_point = False
         self._tags: set[str] = set()  # of messages, that were found to be fit
         self._served: dict[str, Reply] = {}
         self._taken: dict[str, Take] = {}
-        self._words: deque[bool] = deque()  # from the leader of our group of steps: whether to stop
+        self._words: deque[Word] = deque()  # from the leader of our group of steps
         self._word: Future[None] | None = None
         self._unserved: dict[str, list[tuple[Message, int]]] = defaultdict(list)  # requests, with their numbers
         self._requests: dict[int, Future[Tensor]] = {}
@@ -380,10 +381,7 @@ class RankHandle:
     def _receive(self, envelope: Envelope) -> None:
         """An envelope arrives; between two awaits of the algorithm, so handlers are atomic (rule 2)."""
         if envelope.kind == CONTROL:
-            if envelope.tag == SNAPSHOT_TAG:
-                self._take_snapshot(envelope.ident)
-            else:
-                self._hear(bool(envelope.ident))
+            self._obey(envelope.tag, envelope.ident)
             return
         now_s, kind, tag, src, data = self._kernel.now(), envelope.kind, envelope.tag, envelope.src, envelope.data
         if self._values and data.device != self._device:  # an empty one, or of a transport that was told no device
@@ -453,10 +451,10 @@ class RankHandle:
             t0_s = self._kernel.now()
             self.recorder.log.spill(self._spill_to)
             self._record_wait(t0_s, Wait("records"), self._kernel.now())
-        snapshots, over = await self._plan.due(self.state.step, self._kernel.now())
+        snapshots, word = await self._plan.due(self.state.step, self._kernel.now())
         if group:
-            over = await self._leaders_word(group, over)
-            snapshots += self._plan.rest() if over else []
+            word = await self._leaders_word(group, word)
+            snapshots += self._plan.rest() if word is Word.OVER else []
         for number in snapshots:
             self._take_snapshot(number)
             if self.rank == 0:
@@ -464,28 +462,55 @@ class RankHandle:
                     self._control(server, SNAPSHOT_TAG, number)
         if self._on_step is not None and self.state.step:
             self._on_step(self.state.step, self._kernel.now(), self._last_loss)
-        if over:
-            self.ended_s = self._kernel.now()
+        if word is Word.INTERRUPTED:
+            self._stop()
+        elif word is Word.OVER and self.state.step > self.ended_step:  # an interrupted run may go on for others only
+            self.ended_s, self.ended_step = self._kernel.now(), self.state.step
+        if word:
             return None
         self.state.step += 1
         return self.state.step
 
-    async def _leaders_word(self, group: Sequence[int], over: bool) -> bool:
-        """Whether the run is over for this group of workers, as its first member sees it."""
+    async def _leaders_word(self, group: Sequence[int], word: Word) -> Word:
+        """Whether the run ends here for this group of workers, as its first member sees it."""
         if self.rank == group[0]:
             for other in group[1:]:
-                self._control(other, GROUP_TAG, over)
-            return over
+                self._control(other, GROUP_TAG, word)
+            return word
+        if word is Word.INTERRUPTED:
+            self._control(group[0], STOP_TAG, 0)
         if not self._words:
             self._word = Future(Wait("the group's leader", peer=group[0]))
             await self._waited(self._word)
         return self._words.popleft()
 
-    def _hear(self, over: bool) -> None:
-        self._words.append(over)
-        if self._word is not None:
-            word, self._word = self._word, None
-            word.set(None)
+    def _stop(self) -> None:
+        """The run ends here although its budget is not spent; so it does for all others at their next boundary."""
+        assert self._plan is not None
+        self.interrupted = True
+        servers = range(self.size, self._transport.ranks)
+        if self._lockstep:  # the workers have agreed on it
+            told = servers if self.rank == 0 else range(0)
+        else:
+            told = servers if self._plan.told else range(self._transport.ranks)
+        for other in told:
+            if other != self.rank:
+                self._control(other, STOP_TAG, 0)
+
+    def _obey(self, tag: str, value: int) -> None:
+        """A control message arrives."""
+        if tag == SNAPSHOT_TAG:
+            self._take_snapshot(value)
+        elif tag == STOP_TAG:
+            if self.is_server:
+                self.interrupted = True
+            elif self._plan is not None:
+                self._plan.stop()
+        else:
+            self._words.append(Word(value))
+            if self._word is not None:
+                heard, self._word = self._word, None
+                heard.set(None)
 
     def _control(self, dst: int, tag: str, value: int) -> None:
         envelope = Envelope(CONTROL, tag, value, torch.empty(0), self.rank, self._kernel.now())
@@ -496,12 +521,18 @@ class RankHandle:
         await self._all_returned
 
     def begin_segment(
-        self, algorithm: Algorithm, budget: Budget, *, first_snapshot: int | None = None
+        self,
+        algorithm: Algorithm,
+        budget: Budget,
+        *,
+        first_snapshot: int | None = None,
+        asked: Callable[[], bool] | None = None,
     ) -> Coroutine[Any, Any, None]:
         """The coroutine of this rank from where it stands to the end of `budget`; run it once with the kernel.
 
         Args:
             first_snapshot: number of the first planned snapshot to take; None goes on after the last one.
+            asked: whether this rank is wished to stop; then all do at a boundary of theirs, and are `interrupted`.
         """
         if first_snapshot is None:
             first_snapshot = self.state.next_snapshot
@@ -509,9 +540,10 @@ class RankHandle:
         def agree(value: float) -> Awaitable[float]:
             return self._transport.agree(value, alone=self._alone())
 
-        self._plan = Plan(budget, algorithm.lockstep, agree, first_snapshot)
+        self._plan = Plan(budget, algorithm.lockstep, agree, first_snapshot, asked)
+        self.interrupted = False
         self._optimizers_taken = 0
-        self._point_to_point = "point-to-point" in algorithm.needs
+        self._lockstep, self._point_to_point = algorithm.lockstep, "point-to-point" in algorithm.needs
         self._served.clear()
         self._taken.clear()
         return self._segment(algorithm)
@@ -525,7 +557,7 @@ class RankHandle:
             await algorithm.worker(self)
             await self._transport.returned()  # rule 6: keep serving until all have returned
         await self._transport.drain()
-        if self.is_server:
+        if self.is_server and not self.interrupted:
             self._take_snapshot(None)
         for label, task in self._overlapped:  # rule 9: completed by drain(), kept for the next segment
             if not task.retrieved:

@@ -11,9 +11,11 @@ from torch import Tensor
 from bench.clock import WallClock
 
 
-def align_clocks(world: MPI.Comm, clock: WallClock, rounds: int = 20) -> tuple[float, float]:
-    """Set a common start on all ranks; returns this rank's offset to rank 0 and half the round trip that it was found
-    with, both in seconds.
+def align_clocks(
+    world: MPI.Comm, clock: WallClock, rounds: int = 20, *, elapsed_s: float = 0.0
+) -> tuple[float, float]:
+    """Set a common start on all ranks, `elapsed_s` ago; returns this rank's offset to rank 0 and half the round trip
+    that it was found with, both in seconds.
 
     Rank 0 asks each rank for its time; the answer of the fastest round trip lies in the middle of it, give or take half
     of it (Cristian's method).
@@ -39,7 +41,7 @@ def align_clocks(world: MPI.Comm, clock: WallClock, rounds: int = 20) -> tuple[f
             error_ns = round_trip // 2
     world.Barrier()
     start_ns = world.bcast(time.perf_counter_ns(), root=0)
-    clock.restart(start_ns + offset_ns)
+    clock.restart(start_ns + offset_ns - round(elapsed_s * 1e9))
     return offset_ns * 1e-9, error_ns * 1e-9
 
 
