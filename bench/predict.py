@@ -59,6 +59,7 @@ def as_predicted(
     """
     table = dict(raw)
     rate_Gbit_per_s = table.pop("rate_Gbit_per_s", None)
+    table.pop("testbed", None)  # the calibration's network stands for it
     measured = _built(lambda: cluster.network_with(rate_Gbit_per_s=rate_Gbit_per_s))
     if preset is None and bandwidth_Gbit_per_s is None:
         cluster = dataclasses.replace(cluster, network=measured)

@@ -218,6 +218,15 @@ RUNS = Table(
         Column("nbytes", _i64, "byte", "payload that the algorithm asked to move, all ranks"),
         Column("wire_nbytes", _i64, "byte", "bytes put on the wire, all ranks"),
         Column(
+            "interface_nbytes",
+            _i64,
+            "byte",
+            "what the kernel counted meanwhile as sent by its hosts' network interfaces (loopback left out), headers "
+            "and other programs' bytes included; -1 if unknown, as after an interruption",
+            newer=True,
+        ),
+        Column("interface_packets", _i64, "packets", "in which they were sent; -1 if unknown", newer=True),
+        Column(
             "energy_J",
             _f64,
             "J",

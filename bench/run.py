@@ -20,7 +20,7 @@ from torch import Tensor
 
 from algorithms.interface import Algorithm
 from algorithms.optim import OptimizerSettings
-from bench import checkpoint, checkpoint_files, energy, provenance
+from bench import checkpoint, checkpoint_files, energy, interface_count, provenance
 from bench.budget import Budget
 from bench.checkpoint_files import Past
 from bench.clock import WallClock
@@ -33,6 +33,7 @@ from bench.sanity import RankFacts, Verdict, judge
 from bench.settings import plain
 from bench.simulate import Simulation
 from bench.study import Cell
+from bench.testbed import here
 from bench.watchdog import Watchdog
 from bench.worker import RankHandle
 from bench.workloads.base import Workload, digest
@@ -54,10 +55,11 @@ Progress = Callable[[int, float, Tensor], None]
 
 @dataclass(frozen=True)
 class Clocks:
-    """Largest clock offset that was removed and the error that may be left [s]."""
+    """Largest clock offset that was removed and the error that may be left [s]; what the hosts sent meanwhile."""
 
     offset_s: float = 0.0
     error_s: float = 0.0
+    sent: interface_count.Sent = interface_count.UNKNOWN
 
 
 def run_cell(
@@ -212,6 +214,8 @@ def _measured(
         raise Interrupted(f"at {elapsed_s:.4g} s of its clock")
     group = mpi_world.MPIGroup(world, cell.workers)
     extra = {"mpi": mpi_world.library(), "mpi_thread_multiple": mpi_world.thread_multiple(), **transport.facts()}
+    if bed := here.facts():
+        extra["testbed"] = bed
     verdict = finish(cell, workload, [handle], group, folder, clocks, started, device_text, extra, drawn, past)
     transport.close()
     return verdict
@@ -270,7 +274,9 @@ def run_segment(
 
     kernel = transport.kernel
     channel = mpi_world.WatchdogChannel(world) if mpi_world.thread_multiple() else None
+    first = mpi_world.local_rank(world)[0] == 0
     offset_s, error_s = mpi_world.align_clocks(world, transport.clock, elapsed_s=elapsed_s)
+    counter = interface_count.Counter(first=first)
     watchdog = Watchdog(transport, channel, timeout_s, fail)
     task = kernel.start(handle.begin_segment(algorithm, budget, asked=wish), rank=handle.rank, name="main")
     try:
@@ -280,11 +286,12 @@ def run_segment(
         raise
     kernel.cancel_all()
     world.Barrier()
+    sent = counter.stop(world)
     watchdog.stop()
     if channel is not None:
         channel.close()
     offsets = [abs(t) for t in world.allgather(offset_s)]
-    return Clocks(max(offsets), max(world.allgather(error_s)))
+    return Clocks(max(offsets), max(world.allgather(error_s)), sent)
 
 
 def _past(
@@ -412,7 +419,11 @@ def finish(
     itemsize = workload.dtype.itemsize
     curve = [(row["t_s"], row["heldout_loss"]) for row in heldout]
     values = workload.device.type != "meta"
-    verdict = judge(cell.algorithm, ranks, handles[0].layers, itemsize, cell.seed, curve, values=values)
+    apart = cell.testbed is not None and cell.testbed.ranks_per_host == 1 and past is None
+    verdict = judge(
+        cell.algorithm, ranks, handles[0].layers, itemsize, cell.seed, curve, values=values,
+        sent_nbytes=clocks.sent.nbytes if apart else None,
+    )  # fmt: skip
     target = workload.target_loss if cell.workload.target_loss is None else cell.workload.target_loss
     wall_s = time.perf_counter() - started
     started_utc, earlier = _utc(wall_s), {}
@@ -436,6 +447,8 @@ def finish(
         "samples": sum(f.samples for f in ranks),
         "nbytes": sum(f.nbytes for f in ranks),
         "wire_nbytes": sum(f.wire_nbytes for f in ranks),
+        "interface_nbytes": clocks.sent.nbytes,
+        "interface_packets": clocks.sent.packets,
         "dropped_rows": sum(f.dropped for f in ranks),
         "mailbox_depth_max": max(f.mailbox_depth_max for f in ranks),
         "initial_hash": ranks[0].initial_hash,
@@ -483,7 +496,9 @@ def blank_row(cell: Cell) -> dict[str, Any]:
     """The run's row as far as it is known without running; the rest is unknown."""
     budget = cell.workload.budget
     tuning = cell.entry.tuning
-    limit = {} if cell.rate_Gbit_per_s is None else {"rate_Gbit_per_s": cell.rate_Gbit_per_s}
+    limit: dict[str, Any] = {} if cell.rate_Gbit_per_s is None else {"rate_Gbit_per_s": cell.rate_Gbit_per_s}
+    if cell.testbed is not None:
+        limit["testbed"] = {**plain(cell.testbed), "title": cell.testbed.title}
     model = {"network": plain(cell.network), "compute": plain(cell.workload.compute)}
     return unknown_row(RUNS) | {
         "run_id": cell.run_id,

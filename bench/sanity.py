@@ -52,6 +52,7 @@ def judge(
     heldout: Sequence[tuple[float, float]],
     *,
     values: bool = True,
+    sent_nbytes: int | None = None,
 ) -> Verdict:
     """All checks of one run.
 
@@ -60,6 +61,7 @@ def judge(
         seed: the study's.
         heldout: (time [s], held-out loss) of each snapshot.
         values: whether gradients were computed; without them there is no loss, and nothing to compare or to sum.
+        sent_nbytes: what the kernel counted on the wire, where every rank is a host of its own; None elsewhere.
     """
     workers = [r for r in ranks if not r.is_server]
     checks: list[tuple[str, bool, str]] = []
@@ -81,6 +83,11 @@ def judge(
         checks.append(
             ("bytes equal to the closed form", counted == expected, f"counted {counted}, expected {expected}")
         )
+
+    if sent_nbytes is not None:
+        claimed = sum(r.wire_nbytes for r in ranks)
+        why = f"claimed {claimed}, the interfaces sent {sent_nbytes}: the ranks shared memory or another network"
+        checks.append(("the kernel counted no less on the wire", sent_nbytes >= claimed, why))
 
     bad = [r.first_bad_loss_s for r in ranks if not math.isnan(r.first_bad_loss_s)]
     bad += [t for t, loss in heldout if not math.isfinite(loss)]

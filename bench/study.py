@@ -7,6 +7,10 @@ A study is a TOML file::
     workers = [4]
     transports = ["mpi", "simulated"]
 
+    [testbed]                    # may be left out: hosts and links that `paceline testbed run` makes for it
+    hosts = 4
+    rate_Gbit_per_s = 1
+
     [budget]
     seconds = 5
 
@@ -41,6 +45,7 @@ from bench.budget import Budget
 from bench.cluster import Compute, Network
 from bench.grid import expanded
 from bench.settings import StudyError, build, convert, nearest, plain, show
+from bench.testbed.settings import Testbed
 from bench.workloads.registry import SIZES, WorkloadSettings, settings_class
 from bench.workloads.registry import known as workload_names
 
@@ -75,6 +80,7 @@ class StudyTable:
     bucket_MiB: float | None = None  # pieces in which mean_gradient reduces; 0: all at the end; None: BUCKET_MiB
     poll: Literal["sleep", "spin"] = "sleep"  # spin: never sleep while waiting, for ranks with a core of their own
     rate_Gbit_per_s: float | None = None  # mpi: each rank sends at most this, through a token bucket; None: no limit
+    testbed: Testbed | None = None  # hosts and links of `paceline testbed run`; None: the ones that there are
     timeout_s: float = 120.0  # longest time a rank may wait without anything happening
     save: Literal["none", "evaluated", "replicas"] = "evaluated"  # which snapshots are kept on disk
     budget: Budget = field(default_factory=lambda: Budget(seconds=10.0))
@@ -182,6 +188,7 @@ class Cell:
     timeout_s: float
     save: str
     gradients: Gradients | Literal[""]  # "" if measured
+    testbed: Testbed | None = None  # None if simulated, too
 
     @property
     def algorithm(self) -> Algorithm:
@@ -206,6 +213,8 @@ class Cell:
         }
         if self.gradients not in ("", "auto"):  # came later, and "auto" decides by speed alone
             resolved["gradients"] = self.gradients
+        if self.testbed is not None:
+            resolved["testbed"] = plain(self.testbed)
         digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:8]
         return f"{self.entry.label}.{self.transport}.n{self.workers}.s{self.seed}.{self.workload.name}-{digest}"
 
@@ -241,6 +250,7 @@ class Study:
                                 rate_Gbit_per_s=t.rate_Gbit_per_s if transport == "mpi" else None,
                                 timeout_s=t.timeout_s, save=t.save,
                                 gradients=t.gradients if transport == "simulated" else "",
+                                testbed=t.testbed if transport != "simulated" else None,
                             )  # fmt: skip
 
 
@@ -279,7 +289,12 @@ def find(name: str) -> Path:
 
 
 def read(
-    path: Path, *, workers: tuple[int, ...] = (), only: tuple[str, ...] = (), without: tuple[str, ...] = ()
+    path: Path,
+    *,
+    workers: tuple[int, ...] = (),
+    only: tuple[str, ...] = (),
+    without: tuple[str, ...] = (),
+    testbed: Testbed | None = None,
 ) -> Study:
     """Read and validate a study file.
 
@@ -287,6 +302,8 @@ def read(
         workers: replaces the file's (`-n`).
         only: labels or names of the algorithms to keep (`--only`); empty keeps all.
         without: transports to leave out (`--without`).
+        testbed: where the study is run, instead of the file's; its name then says so, since what was measured on one
+            bed is not to be averaged with what was measured on another.
 
     Raises:
         StudyError: the file cannot be used; the message is one line.
@@ -299,6 +316,10 @@ def read(
         raise StudyError(f"{path} is not valid TOML: {error}") from error
     if workers:
         raw["workers"] = list(workers)
+    if testbed is not None:
+        raw["testbed"] = plain(testbed)
+        if isinstance(raw.get("name"), str):
+            raw["name"] = f"{raw['name']}-{testbed.suffix}"
     _absolute(raw, path.parent)
     return resolve(raw, only=only, without=without, where=str(path))
 
@@ -475,6 +496,12 @@ def _check_cells(study: Study, where: str) -> None:
         )
     for cell in cells:
         place = f"{where}: {cell.entry.label} on {cell.transport} with {cell.workers} workers"
+        if cell.testbed is not None and cell.ranks > cell.testbed.ranks:
+            server = "" if cell.ranks == cell.workers else ", its server included"
+            raise StudyError(
+                f"{place}: it has {cell.ranks} ranks{server}, and {cell.testbed.hosts} hosts take "
+                f"{cell.testbed.ranks} (say --hosts {cell.ranks}, or more --ranks-per-host)"
+            )
         lacking = cell.algorithm.needs - CAN[cell.transport]
         if lacking:
             raise StudyError(f"{place}: the transport has no {', '.join(sorted(lacking))}")
