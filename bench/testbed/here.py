@@ -1,0 +1,28 @@
+"""Whether this process runs in a bed, and what that is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from bench.settings import build
+from bench.testbed.settings import Testbed
+
+VARIABLE = "PACELINE_TESTBED"
+"""In the environment of all that runs in a bed: JSON of what `bench.testbed.facts` says of it."""
+
+
+def facts(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """What the provenance says of the bed; {} outside one."""
+    told: dict[str, Any] = json.loads(environment.get(VARIABLE) or "{}")
+    return told
+
+
+def testbed(environment: Mapping[str, str] = os.environ) -> Testbed | None:
+    """The bed's settings; None outside one."""
+    told = facts(environment)
+    names = {field.name for field in dataclasses.fields(Testbed)}
+    return build(Testbed, {k: v for k, v in told.items() if k in names}, "testbed") if told else None
