@@ -13,7 +13,6 @@ COMMANDS = {
     "compare": ("reports.compare.cli", "main", "what changed between two results folders; exit code for CI"),
     "export": ("reports.adapters.cli", "main", "results as ReFrame, MLPerf or pytest-benchmark read them"),
     "calibrate": ("bench.calibrate.cli", "main", "measure this cluster for the simulator"),
-    "testbed": ("bench.testbed.cli", "main", "hosts with shaped links on this machine: a study over real networks"),
     "submit": ("slurm.cli", "main", "a study as Slurm jobs: runs, requeued when interrupted, and the report"),
     "predict": ("bench.predict_cli", "main", "a study in the simulator, on a calibrated network, at any size"),
     "advise": ("reports.advise.cli", "main", "which algorithm is best on a calibrated cluster, and how sure that is"),
@@ -25,6 +24,9 @@ COMMANDS = {
     "data": ("bench.data.cli", "main", "the published data sets: what is here, fetching, checking"),
     "doctor": ("bench.doctor", "main", "what is here, what is missing, and the remedy"),
 }
+
+TAKE_MANY = ("run", "calibrate", "doctor")
+"""Commands that several processes may be, which a launcher started without MPI."""
 
 
 def usage() -> str:
@@ -65,6 +67,10 @@ def main(argv: list[str] | None = None) -> int:
     from bench.settings import StudyError
 
     try:
+        if argv[0] not in TAKE_MANY:
+            from bench.started import need_one
+
+            need_one(argv[0])
         return int(getattr(import_module(module), function)(argv[1:]))
     except StudyError as error:
         print(f"paceline {argv[0]}: {' '.join(str(error).splitlines())}", file=sys.stderr)

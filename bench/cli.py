@@ -56,8 +56,7 @@ def main_run(argv: list[str]) -> int:
     if not 0 <= arguments.grace < float("inf"):
         raise StudyError(f"--grace: expected seconds, 0 or more: got {arguments.grace:g} (0 saves nothing)")
 
-    from bench import launch, study
-    from bench.testbed import here
+    from bench import started, study
 
     path = study.find(arguments.study)
     loaded = study.read(
@@ -65,10 +64,7 @@ def main_run(argv: list[str]) -> int:
         workers=tuple(arguments.workers or ()),
         only=tuple(arguments.only),
         without=tuple(arguments.without),
-        testbed=(bed := here.testbed()),
     )
-    if bed is None and loaded.table.testbed is not None and not arguments.dry_run:
-        raise StudyError(f"{path} wants hosts with shaped links ([testbed]): run it with: paceline testbed run {path}")
     cells = list(loaded.cells())
     if arguments.part is not None:
         cells = part_of(cells, arguments.part)
@@ -78,16 +74,24 @@ def main_run(argv: list[str]) -> int:
         return show_jobs(jobs_of(cells, expected_s), out)
     check_out(out)
     interruption.ASKED.install()
-    if (ranks := launch.inside_mpi()) > 0:
+    if (ranks := started.inside_mpi()) > 0:
         return _run_inside(loaded, cells, out, ranks)
-    try:
-        failed, total = carry_out(loaded, out, arguments.launcher, expected_s, cells, grace_s=arguments.grace)
-    except KeyboardInterrupt:
-        return interrupted(out)
-    except interruption.Interrupted as by:
-        interrupted(out, str(by))
-        return interruption.EXIT_CODE
-    return tell_end(failed, total, out)
+
+    def supervised(launcher: Launcher, these: Sequence[Cell]) -> int:
+        try:
+            failed, total = carry_out(loaded, out, launcher, expected_s, these, grace_s=arguments.grace)
+        except KeyboardInterrupt:
+            return interrupted(out)
+        except interruption.Interrupted as by:
+            interrupted(out, str(by))
+            return interruption.EXIT_CODE
+        return tell_end(failed, total, out)
+
+    if (call := started.called()) is not None:
+        from bench.meeting import attend
+
+        return attend(call, out, lambda: supervised("mpirun", _that_fit(cells, call.size)))
+    return supervised(arguments.launcher, cells)
 
 
 def part_of(cells: list[Cell], part: str) -> list[Cell]:
@@ -275,26 +279,23 @@ def _run_inside(loaded: Study, cells: list[Cell], out: Path, ranks: int) -> int:
     """Started by mpirun or srun itself: every process comes here and is one rank."""
     from mpi4py import MPI
 
-    from bench import launch, session
+    from bench import launch, session, started
 
     rank = MPI.COMM_WORLD.Get_rank()
     if MPI.COMM_WORLD.Get_size() != ranks:
+        if started.number():
+            raise SystemExit(2)  # each is a world of its own, and all would say the same
         raise StudyError(
-            f"the launcher announces {ranks} ranks but MPI sees {MPI.COMM_WORLD.Get_size()} "
-            "(with srun try --mpi=pmix or --mpi=pmi2)"
+            f"the launcher announces {ranks} ranks but MPI sees {MPI.COMM_WORLD.Get_size()}: its start-up is not this "
+            "MPI library's (srun: try --mpi=pmix, --mpi=pmi2 or --mpi=none; see: paceline doctor)"
         )
     world = MPI.COMM_WORLD
     # Rank 0 looks, and tells the others: a shared file system may show them something older.
     missing = world.bcast([launch.is_complete(out, c.run_id) is None for c in cells] if rank == 0 else None, root=0)
     cells = [c for c, wanted in zip(cells, missing, strict=True) if wanted]
-    too_large = [c for c in cells if c.ranks > ranks and c.transport != "simulated"]
+    cells = _that_fit(cells, ranks, say=rank == 0)
     if rank == 0:
         launch.write_study(out, loaded.raw)
-        if too_large:
-            need = max(c.ranks for c in too_large)
-            print(
-                f"left out: {len(too_large)} runs need up to {need} ranks, the launcher gave {ranks}", file=sys.stderr
-            )
     world.Barrier()
     display = launch.Display()
 
@@ -306,11 +307,11 @@ def _run_inside(loaded: Study, cells: list[Cell], out: Path, ranks: int) -> int:
         elif event == "note":
             display.note(run, what["text"])
         elif event == "interrupted" and run:
-            display.note(run, f"interrupted {what['where']}, its state is saved")
+            display.note(run, f"interrupted {what['where']}")
 
     if rank == 0:
         display.begin(len(cells), 0, sum(expected_s(c) for c in cells))
-    measured = [c for c in cells if c.transport != "simulated" and c not in too_large]
+    measured = [c for c in cells if c.transport != "simulated"]
     all_run = not measured or session.on_mpi(measured, out, say=say)
     if rank == 0 and all_run:
         all_run = session.simulated([c for c in cells if c.transport == "simulated"], out, say=say)
@@ -322,6 +323,18 @@ def _run_inside(loaded: Study, cells: list[Cell], out: Path, ranks: int) -> int:
     if rank == 0:
         print(f"results: {out}")
     return 0
+
+
+def _that_fit(cells: list[Cell], ranks: int, *, say: bool = True) -> list[Cell]:
+    """Without the runs that need more ranks than the launcher gave; the user is told."""
+    fit = [cell for cell in cells if cell.ranks <= ranks or cell.transport == "simulated"]
+    if say and len(fit) < len(cells):
+        need = max(cell.ranks for cell in cells)
+        print(
+            f"left out: {len(cells) - len(fit)} runs need up to {need} ranks, the launcher gave {ranks}",
+            file=sys.stderr,
+        )
+    return fit
 
 
 def main_algorithms(argv: list[str]) -> int:

@@ -27,6 +27,7 @@ from bench.interruption import ASKED, GRACE_S, Interrupted, wish_file
 from bench.processes import end_group
 from bench.records import write_atomic
 from bench.settings import StudyError
+from bench.started import apart
 from bench.transports import paths
 
 MARK = "@paceline "
@@ -57,19 +58,9 @@ class Report:
         return [run for run, status in self.statuses.items() if status in ("failed", "crashed")]
 
 
-def inside_mpi(environment: Mapping[str, str] = os.environ) -> int:
-    """Number of ranks of the mpirun or srun that started this very process; 0 if there is none."""
-    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
-        if environment.get(name, "").isdigit():
-            return int(environment[name])
-    if "SLURM_STEP_ID" in environment and "SLURM_PROCID" in environment:
-        return int(environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", "1")))
-    return 0
-
-
 def environment_for_ranks(ranks: int) -> dict[str, str]:
     """The environment of MPI ranks: one thread each, and a machine that is shared fairly when ranks exceed cores."""
-    env = dict(os.environ)
+    env = apart(os.environ)
     env.setdefault("OMP_NUM_THREADS", "1")
     env["PYTHONUNBUFFERED"] = "1"
     env["PACELINE_COMMAND"] = shlex.join(["paceline", *sys.argv[1:]])
@@ -346,7 +337,7 @@ class Session:
             elif said["event"] == "interrupted":
                 self.interrupted = True
                 if said["run"]:
-                    self._display.note(said["run"], f"interrupted {said['where']}, its state is saved")
+                    self._display.note(said["run"], f"interrupted {said['where']}")
             else:
                 self.statuses[said["run"]] = said["status"]
                 self._display.ended(said["run"], said["status"], said["verdict"])

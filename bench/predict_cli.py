@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     use_data_dir(arguments.data_dir)
 
-    from bench.launch import inside_mpi
+    from bench.started import inside_mpi
 
     if inside_mpi() > 1:
         raise StudyError("predictions need one process only: got several from mpirun or srun (call it without them)")

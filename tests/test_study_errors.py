@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import paceline
-from bench import launch
+from bench import launch, started
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -360,7 +360,7 @@ def test_a_transport_whose_library_is_missing(ask: Ask, monkeypatch: pytest.Monk
 def test_a_launcher_that_is_missing(ask: Ask, monkeypatch: pytest.MonkeyPatch, launcher: str) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     monkeypatch.setattr(sys, "executable", "/nowhere/bin/python")
-    monkeypatch.setattr(launch, "inside_mpi", lambda: 0)
+    monkeypatch.setattr(started, "inside_mpi", lambda *_: 0)
     said = ask(top('transports = ["mpi"]'), "--launcher", launcher)
     assert f"no {launcher} found" in said
 

@@ -96,7 +96,7 @@ def _kind(kinds: Any, name: str, what: str) -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Probe; 0 if all is well, 2 with one line on stderr if it cannot be done as asked."""
     options = parser().parse_args(argv)
-    from bench.launch import inside_mpi
+    from bench.started import inside_mpi
 
     if not inside_mpi():
         from analysis.probes.job import Ranks

@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--launcher", choices=("mpirun", "srun"), default="mpirun", help="how ranks are started")
     arguments = parser.parse_args(argv)
     use_data_dir(arguments.data_dir)
-    from bench import launch, study
+    from bench import started, study
 
     path = study.find(arguments.study)
     loaded = study.read(path)
@@ -52,13 +52,27 @@ def main(argv: list[str]) -> int:
     if not folder.is_dir() or not os.access(folder, os.W_OK) or arguments.output.is_dir():
         raise StudyError(f"cannot write {arguments.output}: {folder} is not a folder that we may write to")
     _check_transports({arguments.transport})
-    if (inside := launch.inside_mpi()) > 0:
+    if (inside := started.inside_mpi()) > 0:
         if arguments.workers not in (None, inside):
             raise StudyError(f"-n {arguments.workers}: the launcher gave {inside} ranks (leave -n out)")
         from bench.calibrate.session import calibrate
 
         calibrate(loaded, arguments.output, arguments.transport, arguments.seconds)
         return 0
+    if (call := started.called()) is not None:
+        from bench.meeting import attend
+
+        if ranks > call.size:
+            raise StudyError(f"-n {ranks}: the launcher gave {call.size} processes (at most so many ranks)")
+        arguments.launcher = "mpirun"
+        return attend(call, folder, lambda: _measure(arguments, path, ranks))
+    return _measure(arguments, path, ranks)
+
+
+def _measure(arguments: argparse.Namespace, path: Path, ranks: int) -> int:
+    """Start the ranks that measure; the exit code."""
+    from bench import launch
+
     launch.check_launcher(arguments.launcher)
     session = [sys.executable, "-m", "bench.calibrate.session", str(path.absolute()), "-o", str(arguments.output)]
     session += ["--transport", arguments.transport, "--seconds", str(arguments.seconds)]

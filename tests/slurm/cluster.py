@@ -1,7 +1,8 @@
 """A real Slurm on this machine, in one folder: munged, slurmctld and several slurmd, each a node of its own.
 
 Nothing lies outside the folder, nothing is a service, and all of it ends with `down`, which also ends what its jobs
-left behind. Needs Debian's packages slurmctld, slurmd, slurm-client and munge, and the right to make namespaces.
+left behind. Needs Debian's packages slurmctld, slurmd, slurm-client and munge, libpmix-dev for --mpi=pmix, and the
+right to make namespaces.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "sque
 UP_S, DOWN_S = 20.0, 5.0
 """Longest start and end of the daemons."""
 
+GRACE_S = 30
+"""What a job of the partition `all` is given to end when one of the partition `urgent` wants its nodes."""
+
 
 def missing() -> str:
     """Why there can be no Slurm here; "" if there can."""
@@ -41,10 +45,11 @@ class PrivateSlurm:
         folder: for everything; its path must be short, since sockets lie in it.
         nodes: how many virtual nodes.
         cores: of each node, at most those of the machine (Open MPI 5 under srun fails otherwise).
+        gpus: that each node says it has; /dev/null stands in for the devices.
     """
 
-    def __init__(self, folder: Path, *, nodes: int = 4, cores: int = 2) -> None:
-        self.folder, self.nodes, self.cores = folder, nodes, cores
+    def __init__(self, folder: Path, *, nodes: int = 4, cores: int = 2, gpus: int = 0) -> None:
+        self.folder, self.nodes, self.cores, self.gpus = folder, nodes, cores, gpus
         self._daemons: list[subprocess.Popen[bytes]] = []
         self._ports = _free_ports(1 + nodes)
 
@@ -76,7 +81,7 @@ class PrivateSlurm:
         Raises:
             RuntimeError: they did not come up; with the ends of their logs.
         """
-        for name in ("state", "spool", "log", "run"):
+        for name in ("state", "spool", "log", "run", *(f"tmp/{node}" for node in self.names)):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         # munged wants folders that nobody else can write to, and a key that only its user can read.
         os.chmod(self.folder, 0o755)
@@ -84,6 +89,10 @@ class PrivateSlurm:
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
         (self.folder / "slurm.conf").write_text(self._configuration(), encoding="utf-8")
+        for k in range(self.gpus):
+            (self.folder / f"gpu{k}").symlink_to("/dev/null")
+        devices = f"Name=gpu File={self.folder}/gpu[0-{self.gpus - 1}]\n" if self.gpus else ""
+        (self.folder / "gres.conf").write_text(devices, encoding="utf-8")
         run = self.folder / "run"
         self._start(
             "munged", "--foreground", "--force", f"--socket={self._socket}", f"--key-file={key}",
@@ -99,14 +108,18 @@ class PrivateSlurm:
     def start_node(self, name: str) -> subprocess.Popen[bytes]:
         """A node: slurmd with a host name and a /dev/shm of its own, or the shared memory of two nodes would collide.
 
-        It stays in the background until `down` or until somebody ends its process group.
+        Its processes are in a namespace of their own too, and end with it. It stays up until `down` or `fail_node`.
         """
-        inside = f"mount -t tmpfs tmpfs /dev/shm && hostname {name} && exec slurmd -D -N {name}"
+        inside = f"mount -t tmpfs tmpfs /dev/shm && hostname {name} && {{ slurmd -D -N {name} & wait; }}"
         return self._start(*_namespaces(), "sh", "-c", inside)
+
+    def fail_node(self, name: str) -> None:
+        """The power goes off: slurmd and every process on that node end at once, and nobody is told."""
+        _end(self.node(name), at_once=True)
 
     def node(self, name: str) -> subprocess.Popen[bytes]:
         """The process of a node."""
-        return next(d for d in reversed(self._daemons) if str(d.args[-1]).endswith(f" -N {name}"))  # type: ignore[index]
+        return next(d for d in reversed(self._daemons) if f" -N {name} &" in str(d.args[-1]))  # type: ignore[index]
 
     def down(self) -> None:
         """Cancel all jobs, end all daemons, and what is left of their jobs."""
@@ -176,7 +189,7 @@ class PrivateSlurm:
         user, controller, *ports = getpass.getuser(), *self._ports
         nodes = [
             f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} CPUs={self.cores} "
-            "RealMemory=1024 State=UNKNOWN"
+            f"RealMemory=1024{f' Gres=gpu:{self.gpus}' if self.gpus else ''} State=UNKNOWN"
             for name, port in zip(self.names, ports, strict=True)
         ]
         lines = [
@@ -200,7 +213,7 @@ class PrivateSlurm:
             "SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,bf_interval=1,requeue_setup_env_fail",
             "JobRequeue=1",
             "MinJobAge=600",
-            "SlurmdTimeout=10",
+            "SlurmdTimeout=6",  # a node that is silent for longer is down
             "SlurmctldTimeout=10",
             "KillWait=5",
             "InactiveLimit=0",
@@ -210,11 +223,15 @@ class PrivateSlurm:
             f"SlurmdPidFile={self.folder / 'run'}/slurmd-%n.pid",
             f"SlurmctldLogFile={self.folder / 'log'}/slurmctld.log",
             f"SlurmdLogFile={self.folder / 'log'}/slurmd-%n.log",
-            "TmpFS=/tmp/%n",
+            f"TmpFS={self.folder / 'tmp'}/%n",
             "JobCompType=jobcomp/none",
             "AccountingStorageType=accounting_storage/none",
+            *(["GresTypes=gpu"] if self.gpus else []),
+            "PreemptType=preempt/partition_prio",
+            "PreemptMode=REQUEUE",
             *nodes,
-            f"PartitionName=all Nodes={','.join(self.names)} Default=YES MaxTime=60 State=UP",
+            f"PartitionName=all Nodes={','.join(self.names)} Default=YES MaxTime=60 GraceTime={GRACE_S} State=UP",
+            f"PartitionName=urgent Nodes={','.join(self.names)} PriorityTier=2 PreemptMode=OFF State=UP",
         ]
         return "\n".join(lines) + "\n"
 
@@ -229,7 +246,8 @@ class PrivateSlurm:
         return daemon
 
     def _states(self) -> set[str]:
-        shown = self.command("sinfo", "--noheader", "--Node", "--format=%T", check=False, timeout=10.0).stdout.split()
+        asked = ("sinfo", "--noheader", "--Node", "--partition=all", "--format=%T")
+        shown = self.command(*asked, check=False, timeout=10.0).stdout.split()
         return set(shown) if len(shown) == self.nodes else set()
 
     def _wait(self, there: object, what: str, timeout: float = UP_S) -> None:
@@ -265,8 +283,8 @@ def _program(name: str) -> str | None:
 
 
 def _namespaces() -> list[str]:
-    """What a node needs of its own: a host name, and mounts."""
-    own = ["unshare", "--uts", "--mount"]
+    """What a node needs of its own: a host name, mounts and processes; the latter end with unshare, their parent."""
+    own = ["unshare", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     return own if os.geteuid() == 0 else [*own, "--user", "--map-root-user"]
 
 
@@ -279,9 +297,10 @@ def _free_ports(count: int) -> list[int]:
         return [int(one.getsockname()[1]) for one in sockets]
 
 
-def _end(daemon: subprocess.Popen[bytes]) -> None:
-    """End a daemon and its group, at once if it does not go by itself."""
-    for number, patience_s in ((signal.SIGTERM, DOWN_S), (signal.SIGKILL, DOWN_S)):
+def _end(daemon: subprocess.Popen[bytes], *, at_once: bool = False) -> None:
+    """End a daemon and its group, the hard way if it does not go by itself."""
+    ways = ((signal.SIGTERM, DOWN_S), (signal.SIGKILL, DOWN_S))
+    for number, patience_s in ways[at_once:]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(daemon.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
