@@ -179,6 +179,11 @@ def to_wire(v: Tensor) -> Tensor:
     return staged.copy_(v)  # blocking: when it returns, the current stream has written it
 
 
+def like(staged: Tensor) -> Tensor:
+    """Room for the sum of what `to_wire` gave, in the same kind of memory."""
+    return torch.empty_like(staged, pin_memory=staged.is_pinned())
+
+
 def from_wire(staged: Tensor, v: Tensor, size: int) -> None:
     """v <- staged / size; `staged` may change."""
     # Divided where v is, which is faster on a GPU, and in the type in which it was summed.
