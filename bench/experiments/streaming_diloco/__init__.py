@@ -4,21 +4,15 @@ suite."""
 from __future__ import annotations
 
 from bench.experiments.base import Experiment
-from bench.experiments.streaming_diloco.cosines import cosines
-from bench.experiments.streaming_diloco.costs import memory, traffic
-from bench.experiments.streaming_diloco.frozen import frozen
-from bench.experiments.streaming_diloco.identities import identities
-from bench.experiments.streaming_diloco.models import models
-from bench.experiments.streaming_diloco.pools import pools
-from bench.experiments.streaming_diloco.values import dropped_values
+from bench.experiments.streaming_diloco import cosines, costs, frozen, identities, models, pools, values
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "traffic": traffic,
-    "memory": memory,
-    "identities": identities,
-    "dropped-values": dropped_values,
-    "frozen": frozen,
-    "pools": pools,
-    "models": models,
-    "cosines": cosines,
+    "traffic": costs.traffic,
+    "memory": costs.memory,
+    "identities": identities.identities,
+    "dropped-values": values.dropped_values,
+    "frozen": frozen.frozen,
+    "pools": pools.pools,
+    "models": models.models,
+    "cosines": cosines.cosines,
 }
