@@ -48,6 +48,7 @@ class DSGDAAU(Algorithm):
     # If each iteration has all workers and one proposal:
     bytes_per_step: ClassVar[str] = "degree * M + 16 * links / n + (96 + 16 * ceil(n / 63)) * (n - 1) / n"
     state: ClassVar[str] = "M + opt + links"
+    kept_between_steps: ClassVar[bool] = False  # an iteration's proposal and votes are not
 
     topology: str = "erdos-renyi"  # graph: erdos-renyi, ring, torus, hypercube, star, complete or complete-bipartite
     edge_probability: float | None = None  # of the erdos-renyi graph; None: 2 ln(n) / n

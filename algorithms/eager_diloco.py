@@ -86,8 +86,8 @@ class EagerDiLoCo(OuterOptimizer):
             x.apply_(await w.gradient(x), opt)
             if t % self.period:
                 continue
-            mean = await started if started is not None else w.resumed(OUTER)  # resumed: sent before a restart
-            mean, moved = zero if mean is None else mean, anchor - x.data
+            started = started or w.resumed(OUTER)  # sent before a restart
+            mean, moved = zero if started is None else await started, anchor - x.data
             started = w.start(w.allreduce_mean(moved, label=OUTER))
             if own is not None:
                 mean = moved / w.size + (mean - own / w.size)

@@ -129,7 +129,6 @@ class Flight:
         """The mean of what was sent in the round of step t, waiting for it; None if nobody was present."""
         if not self._exchange.reduces:
             return await self._exchange.collect(self._w, self._tag, self._own, t, self._like)
-        if self._started is None:
-            return self._w.resumed(self._tag)  # sent before the restart
-        started, self._started = self._started, None
+        started, self._started = self._started or self._w.resumed(self._tag), None  # resumed: sent before a restart
+        assert started is not None, "the mean of what was never sent"
         return await started

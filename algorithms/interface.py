@@ -203,8 +203,9 @@ class Worker(Handle, Protocol):
         """Mean of v over all workers, as a new tensor."""
         ...
 
-    def resumed(self, label: str) -> Tensor | None:
-        """Result of a collective that was under way when the last segment ended, once; None if there was none."""
+    def resumed(self, label: str) -> Awaitable[Tensor] | None:
+        """What `start` returned of a collective that was under way when the last segment ended, once; None if none
+        was."""
         ...
 
 
@@ -241,6 +242,8 @@ class Algorithm:
     state: ClassVar[str] = ""  # what a worker keeps between steps [byte], the gradient not counted
     plain_sgd: ClassVar[bool] = False  # whether it brings its own momentum, so that the optimiser must be plain "sgd"
     sequential: ClassVar[bool] = True  # whether a single worker does what its optimiser does without any algorithm
+    kept_between_steps: ClassVar[bool] = True  # whether a rank may be entered again between any two of its steps;
+    # else only when all have returned, since a protocol among them must have come to its end
     by_values: ClassVar[dict[str, str]] = {}  # settings with which values decide about time or bytes -> how, in words
 
     optimizer: OptimizerSettings | None = None  # None: the study's or the workload's default

@@ -85,6 +85,7 @@ class Plan:
         if self._budget.steps is not None:
             return await self._together_in_steps(done, now_s)
         if done < self.meet_at:
+            self.quiet_until = self.meet_at
             return [], Word.GO_ON
         # All workers take the slowest one's clock, so they draw the same conclusions. Half a step is the rounding of a
         # time to a step count.

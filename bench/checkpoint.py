@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from algorithms.interface import Message
+from bench.budget import Word
 from bench.worker import RankHandle, Snapshot
 from bench.workloads.base import generator_state, set_generator_state
 
-COUNTS = ("step", "samples", "computed", "next_snapshot")
+COUNTS = ("step", "samples", "computed", "next_snapshot", "meet_at")
 POSITION = ("number", "t_s", "step", "samples", "nbytes", "wire_nbytes", "copy_s")
 """Of a snapshot, beside its parameters."""
 
@@ -32,6 +33,8 @@ def save(handle: RankHandle) -> dict[str, Tensor]:
         "records": torch.tensor([recorder.mailbox_depth_max, recorder.dropped, recorder.log.parts]),
         "first-bad-loss-s": torch.tensor(recorder.first_bad_loss_s, dtype=torch.float64),
         "ended": torch.tensor([handle.ended_s, handle.ended_step], dtype=torch.float64),
+        "words": torch.tensor(list(handle.words)),
+        "requests": torch.tensor(handle.request_count),
         "snapshots": torch.tensor(
             [[getattr(s, name) for name in POSITION] for s in handle.snapshots], dtype=torch.float64
         ),
@@ -80,6 +83,8 @@ def restore(handle: RankHandle, saved: Mapping[str, Tensor]) -> None:
     recorder.first_bad_loss_s = float(saved["first-bad-loss-s"])
     ended_s, ended_step = saved["ended"].tolist()
     handle.ended_s, handle.ended_step = ended_s, int(ended_step)
+    handle.request_count = int(saved["requests"])
+    handle.words.extend(map(Word, saved["words"].tolist()))
     vectors = [v for _, v in sorted(_group(saved, "snapshot").items())]
     handle.snapshots = [
         _snapshot(position, x) for position, x in zip(saved["snapshots"].tolist(), vectors, strict=True)

@@ -161,6 +161,7 @@ class Kernel:
         self._tasks: dict[int, dict[Task[Any], None]] = {}  # rank -> those alive, in order of start
         self.current: Task[Any] | None = None  # whose coroutine runs now
         self._failed: tuple[Task[Any], BaseException] | None = None
+        self._before: Callable[[float], None] | None = None
 
     def call_at(self, time_s: float, call: Callable[..., None], *arguments: Any) -> None:
         """Call at a time, or as soon as possible if that is past."""
@@ -172,6 +173,43 @@ class Kernel:
             heappush(self._heap, (time_s, next(self._serial), call, arguments))
         else:
             self._at_once.append((next(self._serial), call, arguments))
+
+    # -- for pictures of a simulation (bench.transports.cut) ---
+
+    def pending(self) -> list[tuple[float, Any, Callable[..., None], tuple[Any, ...]]]:
+        """What is due later: (time, order, call, arguments), by time and order; between two instants that is all."""
+        assert not self._at_once
+        return sorted(self._heap, key=lambda entry: entry[:2])
+
+    @property
+    def shuffles(self) -> bool:
+        """Whether simultaneous entries are called in random order."""
+        return self._ties is not None
+
+    @property
+    def between_instants(self) -> bool:
+        """Whether nothing more is due now."""
+        return not self._at_once and not (self._heap and self._heap[0][0] <= self.now())
+
+    def put(self, time_s: float, order: float, call: Callable[..., None], *arguments: Any) -> None:
+        """Call at a time, in an order of the caller's."""
+        heappush(self._heap, (time_s, order, call, arguments))
+
+    def counted(self) -> int:
+        """The serial number of the next entry."""
+        number = next(self._serial)
+        self.count_from(number)
+        return number
+
+    def count_from(self, number: int) -> None:
+        """Have the next entry take this serial number."""
+        self._serial = count(number)
+
+    def tell(self, before: Callable[[float], None] | None) -> None:
+        """From the next instant on have `before` told the order of each entry before its call is made."""
+        self._before = before
+
+    # ---
 
     def add_poller(self, poll: Callable[[], bool]) -> None:
         """Call `poll` whenever the kernel looks for work; it returns whether anything happened."""
@@ -245,15 +283,17 @@ class Kernel:
 
     def _fire_due(self) -> bool:
         """Make the calls that are due, and those that become so by that; whether there were any."""
-        heap, at_once, now_s = self._heap, self._at_once, self.now()
+        heap, at_once, now_s, before = self._heap, self._at_once, self.now(), self._before
         fired = False
         while self._failed is None:
             if heap and heap[0][0] <= now_s and not (at_once and at_once[0][0] < heap[0][1]):
-                _, _, call, arguments = heappop(heap)
+                _, order, call, arguments = heappop(heap)
             elif at_once:
-                _, call, arguments = at_once.popleft()
+                order, call, arguments = at_once.popleft()
             else:
                 break
+            if before is not None:
+                before(order)
             call(*arguments)
             fired = True
         return fired

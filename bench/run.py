@@ -134,7 +134,10 @@ def _simulated(
         run_id=cell.run_id,
         spill_to=folder,
         on_step=progress,
+        wish=wish,
     )
+    if past is not None:
+        simulation.restore([checkpoint_files.read(folder, rank) for rank in range(cell.ranks)])
     try:
         simulation.run(cell.workload.budget)
     except Exception as error:  # of a rank's task, or of what a message set off
@@ -144,6 +147,16 @@ def _simulated(
                 '(leave gradients = "none" out, or say so in its decides_by_values)'
             ) from error
         raise
+    if simulation.interrupted:
+        if not simulation.can_be_interrupted:
+            raise Interrupted("and will start afresh, since it simulates the work of its hosts")
+        states = simulation.save()
+        simulation.log.spill(folder)
+        states[0]["records"][-1] = simulation.log.parts
+        elapsed_s, parts = simulation.kernel.now(), {"0": simulation.log.parts}
+        now = _past(cell, workload, past, elapsed_s, started, parts, Clocks(), VIRTUAL, [provenance.here()])
+        checkpoint_files.write(folder, dict(enumerate(states)), now, first=True, meet=lambda: None)
+        raise Interrupted(f"at {elapsed_s:.4g} s of its clock, its state is saved")
     return finish(
         cell,
         simulation.workload,
@@ -211,7 +224,7 @@ def _measured(
         now = _past(cell, workload, past, elapsed_s, started, parts, clocks, drawn, places)
         checkpoint_files.write(folder, {rank: checkpoint.save(handle)}, now, first=rank == 0, meet=world.Barrier)
         transport.close()
-        raise Interrupted(f"at {elapsed_s:.4g} s of its clock")
+        raise Interrupted(f"at {elapsed_s:.4g} s of its clock, its state is saved")
     group = mpi_world.MPIGroup(world, cell.workers)
     extra = {"mpi": mpi_world.library(), "mpi_thread_multiple": mpi_world.thread_multiple(), **transport.facts()}
     if bed := here.facts():
@@ -426,7 +439,7 @@ def finish(
     )  # fmt: skip
     target = workload.target_loss if cell.workload.target_loss is None else cell.workload.target_loss
     wall_s = time.perf_counter() - started
-    started_utc, earlier = _utc(wall_s), {}
+    started_utc, earlier = _utc(wall_s), dict[str, Any]()
     if past is not None:
         wall_s, started_utc, drawn = past.wall_s + wall_s, past.started_utc, energy.after(_drawn(past), drawn)
         clocks = Clocks(max(clocks.offset_s, past.clock_offset_s), max(clocks.error_s, past.clock_error_s))

@@ -21,8 +21,10 @@ from bench.clock import VirtualClock
 from bench.cluster import Compute, Network
 from bench.events import EventLog, Recorder
 from bench.kernel import Kernel, Task
+from bench.transports.cut import JOURNAL, Picture, Replay
 from bench.transports.hosted import world_of
 from bench.transports.lazy import LazyGradients
+from bench.transports.simulated import SimulatedWorld
 from bench.worker import InitialPoint, RankHandle
 from bench.workloads.base import Workload, seed_sequence
 from bench.workloads.cost_only import CostOnly
@@ -56,6 +58,7 @@ class Simulation:
         accelerated: the same workload on a GPU, where gradients that go together are then computed.
         shuffle: if not None, seed by which simultaneous events are put in random order.
         spill_to: see `RankHandle`.
+        wish: whether the run is wished to stop; then `run` returns before its end, and the run is `interrupted`.
         event_capacity: rows that are kept in memory; None for a bounded number that is spilled, or, without `spill_to`,
             for any number.
     """
@@ -77,6 +80,7 @@ class Simulation:
         run_id: str = "",
         spill_to: Path | None = None,
         on_step: Callable[[int, float, Tensor], None] | None = None,
+        wish: Callable[[], bool] | None = None,
         event_capacity: int | None = None,
     ) -> None:
         algorithm.validate(workers)
@@ -105,6 +109,11 @@ class Simulation:
         if event_capacity is None:
             event_capacity = sys.maxsize if spill_to is None else 1 << 18
         self.log = EventLog(run_id, 0, capacity=event_capacity)
+        self._wish, self._wished, self._given_up = wish, False, False
+        self._picture: Picture | None = None
+        self._replay: Replay | None = None
+        if wish is not None:
+            on_step = self._looking(on_step)
         initial = InitialPoint(workload, seed)
         self.handles = [
             RankHandle(
@@ -137,8 +146,25 @@ class Simulation:
         """The servers' handles."""
         return self.handles[self.world.size :]
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether `run` returned before the end, as wished."""
+        stopped = self._left == 0 and any(handle.interrupted for handle in self.workers)
+        return self._given_up or self._is_pictured or stopped
+
+    @property
+    def _is_pictured(self) -> bool:
+        return self._picture is not None and self._picture.is_complete()
+
+    @property
+    def can_be_interrupted(self) -> bool:
+        """Whether a run can be saved before its end; else it just stops. The work of hosts cannot be saved."""
+        return type(self.world) is SimulatedWorld and not self.kernel.shuffles
+
     def save(self) -> list[dict[str, Tensor]]:
         """Everything that `restore` needs, by rank; after `run`."""
+        if self._picture is not None and self._is_pictured:
+            return self._picture.states()
         now = torch.tensor(self.kernel.now(), dtype=torch.float64)
         return [
             save(handle) | {"clock": now, "compute-times": torch.tensor(transport.times.drawn)}
@@ -147,9 +173,14 @@ class Simulation:
 
     def restore(self, saved: Sequence[Mapping[str, Tensor]]) -> Simulation:
         """Put a fresh simulation of the same run where `save` found the old one."""
-        self._clock.jump(float(saved[0]["clock"]))
-        for handle, transport, state in zip(self.handles, self.world.transports, saved, strict=True):
+        for handle, state in zip(self.handles, saved, strict=True):
             restore(handle, state)
+        if JOURNAL in saved[0]:
+            self._replay = Replay(self.world, self.handles, saved)
+            self._clock.jump(self._replay.now_s)
+            return self
+        self._clock.jump(float(saved[0]["clock"]))
+        for transport, state in zip(self.world.transports, saved, strict=True):
             transport.times.seek(int(state["compute-times"]))
         return self
 
@@ -161,15 +192,52 @@ class Simulation:
             Stuck: deadlock.
         """
         self.world.next_segment()
-        # The server first: workers may have finished their first step before it is entered otherwise.
-        tasks = [
-            self.kernel.start(handle.begin_segment(self.algorithm, budget), rank=handle.rank, name="main")
-            for handle in reversed(self.handles)
-        ]
+        self._left = len(self.handles)
+
+        def start(handle: RankHandle) -> None:
+            segment = handle.begin_segment(self.algorithm, budget)
+            self.kernel.start(segment, rank=handle.rank, name="main").then(self._one_less)
+
+        if self._replay is not None and not self._replay.is_over:
+            self._replay.begin(start)
+        else:
+            # The server first: workers may have finished their first step before it is entered otherwise.
+            for handle in reversed(self.handles):
+                start(handle)
         with seldom_collected(), self._shapes:
-            self.kernel.run(Countdown(tasks).is_over)
+            self.kernel.run(self._is_over)
         self.kernel.cancel_all()
         return self
+
+    def _one_less(self) -> None:
+        self._left -= 1
+
+    def _is_over(self) -> bool:
+        if self._wished and self._left:
+            self._wished = False
+            if not self.can_be_interrupted:
+                self._given_up = True
+            elif not self.algorithm.kept_between_steps:
+                for handle in self.workers:
+                    handle.stop()
+            elif self._may_begin_picture():
+                self._picture = Picture(self.world, self.handles, self.log)
+        return self._left == 0 or self._given_up or self._is_pictured
+
+    def _may_begin_picture(self) -> bool:
+        replayed = self._replay is None or self._replay.is_over
+        return self._picture is None and replayed and not self.world.any_returned and self.kernel.between_instants
+
+    def _looking(self, on_step: Callable[[int, float, Tensor], None] | None) -> Callable[[int, float, Tensor], None]:
+        """Have worker 0 look, after each of its steps, whether the run is wished to stop."""
+
+        def look(step: int, now_s: float, loss: Tensor) -> None:
+            assert self._wish is not None
+            self._wished = self._wish()
+            if on_step is not None:
+                on_step(step, now_s, loss)
+
+        return look
 
 
 class Countdown:

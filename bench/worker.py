@@ -76,6 +76,7 @@ class State:
     kept: dict[str, Tensor] = field(default_factory=dict)
     collectives: dict[str, Tensor] = field(default_factory=dict)  # finished after the segment's end, not yet taken
     next_snapshot: int = 0
+    meet_at: int = 0  # the step at which workers in lock-step meet next (see `bench.budget.Plan`)
 
 
 class InitialPoint:
@@ -161,14 +162,17 @@ class RankHandle:
         self._tags: set[str] = set()  # of messages, that were found to be fit
         self._served: dict[str, Reply] = {}
         self._taken: dict[str, Take] = {}
-        self._words: deque[Word] = deque()  # from the leader of our group of steps
+        self.words: deque[Word] = deque()  # from the leader of our group of steps
         self._word: Future[None] | None = None
         self._unserved: dict[str, list[tuple[Message, int]]] = defaultdict(list)  # requests, with their numbers
         self._requests: dict[int, Future[Tensor]] = {}
-        self._request_count = 0
+        self.request_count = 0  # it numbers them, and so their answers
         self._unserved_count = 0
         self._entered = ""  # label of the collective that was entered last
-        self._overlapped: list[tuple[str, Task[Tensor]]] = []  # collectives started and perhaps not awaited yet
+        # Collectives started and perhaps not awaited yet: label, task, when they were joined.
+        self._overlapped: list[tuple[str, Task[Tensor], float]] = []
+        self._rejoined: dict[str, Awaitable[Tensor]] = {}  # those that were under way when this rank was saved
+        self.boundary: Callable[[RankHandle], None] | None = None  # told when this rank is between two steps
         self._last_loss = torch.tensor(float("nan"))
         self._apply_t0_s = 0.0
         self._plan: Plan | None = None
@@ -219,8 +223,12 @@ class RankHandle:
     def keep(self, name: str, initial: Tensor) -> Tensor:
         return self.state.kept.setdefault(name, initial.detach().clone())
 
-    def resumed(self, label: str) -> Tensor | None:
-        return self.state.collectives.pop(label, None)
+    def resumed(self, label: str) -> Awaitable[Tensor] | None:
+        if label in self.state.collectives:
+            there: Future[Tensor] = Future(Wait("allreduce", label))
+            there.set(self.state.collectives.pop(label))
+            return there
+        return self._rejoined.pop(label, None)
 
     # -- computing ---------------------------------------------------------------------------------------------------
 
@@ -330,7 +338,7 @@ class RankHandle:
         return await self._waited(self.mailbox.take(tag, src))
 
     async def request(self, dst: int, tag: str, v: Tensor) -> Tensor:
-        self._request_count = ident = self._request_count + 1
+        self.request_count = ident = self.request_count + 1
         answer: Future[Tensor] = Future(Wait("request", tag, self._destination(dst)))
         self._requests[ident] = answer
         self._post(REQUEST, answer.wait.peer, tag, ident, v)
@@ -414,9 +422,12 @@ class RankHandle:
         # Runs up to its first wait.
         task = self._kernel.start(work, rank=self.rank, name=f"started {self._started}", beside=True)
         if getattr(work, "cr_code", None) is RankHandle.allreduce_mean.__code__:
-            self._overlapped = [(label, other) for label, other in self._overlapped if not other.retrieved]
-            self._overlapped.append((self._entered, cast("Task[Tensor]", task)))
+            self._overlap(self._entered, cast("Task[Tensor]", task), self._kernel.now())
         return _Started(self, task)
+
+    def _overlap(self, label: str, task: Task[Tensor], joined_s: float) -> None:
+        self._overlapped = [entry for entry in self._overlapped if not entry[1].retrieved]
+        self._overlapped.append((label, task, joined_s))
 
     async def until_done(self, task: Task[T]) -> T:
         """The result of a task that runs beside; waiting for it is recorded unless it computes."""
@@ -447,6 +458,8 @@ class RankHandle:
         """Do what is due at the boundary; return the number of the step that begins, or None when the budget is
         spent."""
         assert self._plan is not None
+        if self.boundary is not None:
+            self.boundary(self)
         if self.recorder.log.nearly_full and self._spill_to is not None:
             t0_s = self._kernel.now()
             self.recorder.log.spill(self._spill_to)
@@ -479,10 +492,15 @@ class RankHandle:
             return word
         if word is Word.INTERRUPTED:
             self._control(group[0], STOP_TAG, 0)
-        if not self._words:
+        if not self.words:
             self._word = Future(Wait("the group's leader", peer=group[0]))
             await self._waited(self._word)
-        return self._words.popleft()
+        return self.words.popleft()
+
+    def stop(self) -> None:
+        """Have this worker stop at its next boundary."""
+        if self._plan is not None:
+            self._plan.stop()
 
     def _stop(self) -> None:
         """The run ends here although its budget is not spent; so it does for all others at their next boundary."""
@@ -504,10 +522,10 @@ class RankHandle:
         elif tag == STOP_TAG:
             if self.is_server:
                 self.interrupted = True
-            elif self._plan is not None:
-                self._plan.stop()
+            else:
+                self.stop()
         else:
-            self._words.append(Word(value))
+            self.words.append(Word(value))
             if self._word is not None:
                 heard, self._word = self._word, None
                 heard.set(None)
@@ -541,6 +559,7 @@ class RankHandle:
             return self._transport.agree(value, alone=self._alone())
 
         self._plan = Plan(budget, algorithm.lockstep, agree, first_snapshot, asked)
+        self._plan.meet_at, self.state.meet_at = self.state.meet_at, 0
         self.interrupted = False
         self._optimizers_taken = 0
         self._lockstep, self._point_to_point = algorithm.lockstep, "point-to-point" in algorithm.needs
@@ -559,10 +578,45 @@ class RankHandle:
         await self._transport.drain()
         if self.is_server and not self.interrupted:
             self._take_snapshot(None)
-        for label, task in self._overlapped:  # rule 9: completed by drain(), kept for the next segment
+        for label, task, _ in self._overlapped:  # rule 9: completed by drain(), kept for the next segment
             if not task.retrieved:
                 self.state.collectives[label] = await task
         self._overlapped.clear()
+        self._rejoined.clear()
+
+    # -- for pictures of a simulation (bench.transports.cut) --
+
+    def hold(self, boundary: Callable[[RankHandle], None] | None) -> None:
+        """Have `boundary` told when this rank is between two steps."""
+        self.boundary = boundary
+        if self._plan is not None:
+            self._plan.quiet_until = -math.inf
+
+    def overlapped(self) -> dict[str, float] | None:
+        """The collectives that overlap, by label, and when they were joined; None if anything else is under way."""
+        alive = {label: joined_s for label, task, joined_s in self._overlapped if not task.done()}
+        return alive if self._kernel.alive(self.rank) == 1 + len(alive) and not self._requests else None
+
+    def settle(self) -> None:
+        """Write to `state` what is known only to coroutines, for `bench.checkpoint.save`."""
+        assert self._plan is not None
+        self.state.meet_at = self._plan.meet_at
+        for label, task, _ in self._overlapped:
+            if task.done() and not task.retrieved:
+                self.state.collectives[label] = task.result()
+                task.retrieved = False
+
+    def rejoin(self, label: str, joined_s: float, end_s: Future[float], v: Tensor) -> None:
+        """Wait again for a collective under way, whose result will be in v."""
+
+        async def wait() -> Tensor:
+            self._record_allreduce(label, Reduced(joined_s, await end_s, v.numel()), v.element_size())
+            return v
+
+        self._started += 1
+        task = self._kernel.start(wait(), rank=self.rank, name=f"started {self._started}", beside=True)
+        self._overlap(label, task, joined_s)
+        self._rejoined[label] = _Started(self, task)
 
     def evaluated(self) -> Tensor:
         """The parameters [P] that this rank contributes to the evaluated model."""

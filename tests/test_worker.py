@@ -226,9 +226,9 @@ class DelayedAveraging(Algorithm):
             for i, span in enumerate(spans):
                 label = f"model {i}"
                 if t > self.period and (t - self.delay) % self.period == 0:
-                    mean, how = w.resumed(label), "resumed"
-                    if mean is None:
-                        mean, how = await under_way.pop(label), "awaited"
+                    again = w.resumed(label)
+                    mean = await (under_way.pop(label) if again is None else again)
+                    how = "awaited" if again is None else "resumed"
                     x.assign_(mean, span)
                     if self.delivered is not None:
                         self.delivered.append((w.rank, t, how))

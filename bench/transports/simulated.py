@@ -177,15 +177,15 @@ class SimulatedWorld:
             return
         vectors = [v for _, v, _ in members if v is not None]
         end_s = self._occupy(vectors[0].nbytes) if vectors else self.kernel.now()
+        self.kernel.call_at(end_s, self._end, members, end_s)
 
-        def end() -> None:
-            if vectors:
-                mean_(vectors)
-            for _, _, future in members:
-                future.set(end_s)
-            self._landed(len(members))
-
-        self.kernel.call_at(end_s, end)
+    def _end(self, members: Sequence[tuple[str, Tensor | None, Future[float]]], end_s: float) -> None:
+        vectors = [v for _, v, _ in members if v is not None]
+        if vectors:
+            mean_(vectors)
+        for _, _, future in members:
+            future.set(end_s)
+        self._landed(len(members))
 
     def _occupy(self, nbytes: int) -> float:
         """Queue an all-reduce of `nbytes`, behind what its queues have to do and the all-reduce before; when it ends.
@@ -220,6 +220,11 @@ class SimulatedWorld:
         if self._unreturned == 0:
             for future in self._all_returned:
                 future.set(None)
+
+    @property
+    def any_returned(self) -> bool:
+        """Whether a worker has returned."""
+        return self._unreturned < self.size
 
     def next_segment(self) -> None:
         """Make ready for the coroutines to be entered again (rule 9)."""
