@@ -13,6 +13,7 @@ COMMANDS = {
     "compare": ("reports.compare.cli", "main", "what changed between two results folders; exit code for CI"),
     "export": ("reports.adapters.cli", "main", "results as ReFrame, MLPerf or pytest-benchmark read them"),
     "calibrate": ("bench.calibrate.cli", "main", "measure this cluster for the simulator"),
+    "testbed": ("bench.testbed.cli", "main", "hosts with shaped links on this machine: a study over real networks"),
     "submit": ("slurm.cli", "main", "a study as Slurm jobs: runs, requeued when interrupted, and the report"),
     "predict": ("bench.predict_cli", "main", "a study in the simulator, on a calibrated network, at any size"),
     "advise": ("reports.advise.cli", "main", "which algorithm is best on a calibrated cluster, and how sure that is"),

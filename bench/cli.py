@@ -57,6 +57,7 @@ def main_run(argv: list[str]) -> int:
         raise StudyError(f"--grace: expected seconds, 0 or more: got {arguments.grace:g} (0 saves nothing)")
 
     from bench import started, study
+    from bench.testbed import here
 
     path = study.find(arguments.study)
     loaded = study.read(
@@ -64,7 +65,10 @@ def main_run(argv: list[str]) -> int:
         workers=tuple(arguments.workers or ()),
         only=tuple(arguments.only),
         without=tuple(arguments.without),
+        testbed=(bed := here.testbed()),
     )
+    if bed is None and loaded.table.testbed is not None and not arguments.dry_run:
+        raise StudyError(f"{path} wants hosts with shaped links ([testbed]): run it with: paceline testbed run {path}")
     cells = list(loaded.cells())
     if arguments.part is not None:
         cells = part_of(cells, arguments.part)
