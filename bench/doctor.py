@@ -13,9 +13,9 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -24,15 +24,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.build_horovod import mpi_environment
+from bench.processes import end_group
+from bench.started import OF_RANKS, apart
 
 PYTHON_AT_LEAST = (3, 11)
 PROBE_TIMEOUT_S = 30.0
+WAY_TIMEOUT_S = 60.0  # some import torch as well, on several nodes
 MEMORY_PER_RANK_MiB = 1024  # torch, MPI and a small model; below it the kernel may end ranks
 THREAD_MULTIPLE = 3
 THREAD_LEVELS = {0: "THREAD_SINGLE", 1: "THREAD_FUNNELED", 2: "THREAD_SERIALIZED", THREAD_MULTIPLE: "THREAD_MULTIPLE"}
-
-# Variables that tell a process that it is a rank of a running job: a probe started from inside one must not join it.
-RANK_VARIABLES = ("PMI_", "PMIX_", "OMPI_COMM_WORLD_", "OMPI_UNIVERSE_", "OMPI_APP_CTX_", "PRTE_LAUNCHED", "HYDRA_")
 
 TORCH_PROGRAM = """
 import json, torch
@@ -72,6 +72,14 @@ import json
 from mpi4py import MPI
 if MPI.COMM_WORLD.Get_rank() == 0:
     print(json.dumps({"size": MPI.COMM_WORLD.Get_size()}))
+"""
+
+MEETING_PROGRAM = """
+import subprocess, sys
+from pathlib import Path
+from bench.meeting import attend
+from bench.started import called
+sys.exit(attend(called(), Path(sys.argv[1]), lambda: subprocess.call(sys.argv[2:])))
 """
 
 State = Literal["ok", "warn", "missing"]
@@ -117,7 +125,7 @@ class Machine:
 
 def probe_environment(base: Mapping[str, str], effective_user: int) -> dict[str, str]:
     """The environment of a probe: never a rank of a running job, allowed as root, quiet, and free to oversubscribe."""
-    env = {name: value for name, value in base.items() if not name.startswith(RANK_VARIABLES)}
+    env = {name: value for name, value in apart(base).items() if not name.startswith(OF_RANKS)}
     env |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
     env.setdefault("OMPI_MCA_osc", "^ucx")
     return mpi_environment(env, effective_user)
@@ -147,8 +155,7 @@ def run_probe(command: Sequence[str], timeout_s: float = PROBE_TIMEOUT_S) -> Pro
     try:
         output, errors = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        end_group(process)  # asked first: srun then ends its ranks
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=5)
         return Probe(problem=f"gave no answer within {timeout_s:g} s and was ended")
@@ -412,6 +419,22 @@ def check_slurm(machine: Machine) -> Check:
     return Check(name="Slurm", state="ok", detail=f"sbatch and srun: {Path(machine.sbatch or '').parent}")
 
 
+def check_way(way: str, mpi: Probe, world: Probe, others: Sequence[str]) -> Check:
+    """Do two ranks that are started in this way see each other?
+
+    Args:
+        others: ways in which they do.
+    """
+    known = f"use one of: {', '.join(others)}" if others else "use mpirun in the job's script"
+    if world.problem:
+        return Check(name=way, state="warn", detail=f"starting 2 ranks {world.problem}", remedy=known)
+    if world.facts["size"] != 2:
+        library = mpi_family(str(mpi.facts.get("library", ""))) or "this MPI"
+        detail = f"2 ranks saw a world of {world.facts['size']}: {library} does not speak it, and runs will refuse"
+        return Check(name=way, state="warn", detail=detail, remedy=known)
+    return Check(name=way, state="ok", detail="2 ranks see each other")
+
+
 def check_memory(machine: Machine, ranks: int) -> Check:
     """Enough free memory for the ranks asked for?"""
     if machine.available_MiB is None:
@@ -441,6 +464,34 @@ def check_cores(machine: Machine, ranks: int) -> Check:
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
+def ways(srun: str, mpirun: str | None, folder: Path) -> dict[str, list[str]]:
+    """Commands that start two ranks inside a job of Slurm; the name of each is what one types before `paceline run`.
+
+    Args:
+        folder: that all of the job's nodes see.
+    """
+    step = [srun, "--ntasks=2", "--overlap", "--overcommit", "--kill-on-bad-exit=1", "--quiet"]
+    world = [sys.executable, "-c", WORLD_PROGRAM]
+    found = {f"srun --mpi={kind}": [*step, f"--mpi={kind}", *world] for kind in ("pmix", "pmi2")}
+    if mpirun is not None:
+        meeting = [sys.executable, "-c", MEETING_PROGRAM, str(folder), mpirun, "-n", "2", *world]
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
+        found |= {"srun --mpi=none": [*step, "--mpi=none", *meeting], "torchrun": [*torchrun, *meeting]}
+    return found
+
+
+def try_ways(machine: Machine, mpi: Probe) -> list[Check]:
+    """A line for each way of starting ranks in the job that we are in; none outside of one."""
+    if machine.srun is None or "SLURM_JOB_ID" not in os.environ:
+        return []
+    with tempfile.TemporaryDirectory(prefix=".paceline-doctor-", dir=".") as folder, ThreadPoolExecutor(2) as pool:
+        commands = ways(machine.srun, machine.mpirun, Path(folder).absolute())
+        probes = pool.map(lambda command: run_probe(command, WAY_TIMEOUT_S), commands.values())
+        found = dict(zip(commands, probes, strict=True))
+    good = [way for way, world in found.items() if not world.problem and world.facts["size"] == 2]
+    return [check_way(way, mpi, world, good) for way, world in found.items()]
+
+
 def examine(ranks: int) -> list[Check]:
     """All checks; the probes run at the same time."""
     machine = look_around()
@@ -465,6 +516,7 @@ def examine(ranks: int) -> list[Check]:
         check_gpu(machine, torch, horovod),
         check_gpu_path(torch, mpi),
         check_slurm(machine),
+        *try_ways(machine, mpi),
         check_memory(machine, ranks),
         check_cores(machine, ranks),
     ]

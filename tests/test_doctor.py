@@ -57,6 +57,9 @@ def python(program: str) -> list[str]:
         (doctor.check_mpi(MPI), "ok", "Open MPI v5.0.11, THREAD_MULTIPLE"),
         (doctor.check_mpi(Probe(facts=dict(MPI.facts) | {"thread_level": 1})), "warn", "THREAD_FUNNELED"),
         (doctor.check_mpi(HUNG), "missing", "no answer within 30 s"),
+        (doctor.check_way("srun", MPI, TWO, []), "ok", "2 ranks see each other"),
+        (doctor.check_way("srun", MPI, Probe(facts={"size": 1}), []), "warn", "a world of 1: Open MPI does not speak"),
+        (doctor.check_way("srun", MPI, HUNG, []), "warn", "starting 2 ranks gave no answer within 30 s"),
         (doctor.check_mpirun(WELL, MPI, TWO), "ok", "Open MPI 5.0.11), 2 ranks see each other"),
         (doctor.check_mpirun(WELL, MPI, Probe(facts={"size": 1})), "missing", "a world of 1"),
         (doctor.check_mpirun(WELL, MPI, HUNG), "missing", "starting 2 ranks gave no answer"),
@@ -185,6 +188,26 @@ def test_help_answers_without_torch_or_mpi() -> None:
     root = str(Path(doctor.__file__).parents[1])
     env = os.environ | {"PYTHONPATH": root}
     assert subprocess.run([sys.executable, "-c", program], env=env, check=False).returncode == 0
+
+
+def test_ways_of_starting_ranks_are_tried_inside_jobs_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setattr(doctor, "run_probe", lambda *_: pytest.fail("started something"))
+    assert doctor.try_ways(replace(WELL, srun="srun"), MPI) == []
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert doctor.try_ways(WELL, MPI) == []  # no srun
+
+
+def test_who_does_not_see_the_others_is_told_what_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "run_probe", lambda command, _: Probe(facts={"size": 1 + ("--mpi=pmix" in command)}))
+    checks = {check.name: check for check in doctor.try_ways(replace(WELL, srun="srun"), MPI)}
+    assert {name: check.state for name, check in checks.items()} == {
+        "srun --mpi=pmix": "ok", "srun --mpi=pmi2": "warn", "srun --mpi=none": "warn", "torchrun": "warn",
+    }  # fmt: skip
+    assert checks["srun --mpi=pmi2"].remedy == "use one of: srun --mpi=pmix"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.mpi

@@ -110,8 +110,10 @@ class PrivateSlurm:
 
         Its processes are in a namespace of their own too, and end with it. It stays up until `down` or `fail_node`.
         """
-        inside = f"mount -t tmpfs tmpfs /dev/shm && hostname {name} && {{ slurmd -D -N {name} & wait; }}"
-        return self._start(*_namespaces(), "sh", "-c", inside)
+        hosts = self.folder / f"hosts-{name}"  # a node knows its own name
+        hosts.write_text(f"{Path('/etc/hosts').read_text(encoding='utf-8')}\n127.0.0.1 {name}\n", encoding="utf-8")
+        mounts = f"mount -t tmpfs tmpfs /dev/shm && mount --bind {hosts} /etc/hosts && hostname {name}"
+        return self._start(*_namespaces(), "sh", "-c", f"{mounts} && {{ slurmd -D -N {name} & wait; }}")
 
     def fail_node(self, name: str) -> None:
         """The power goes off: slurmd and every process on that node end at once, and nobody is told."""
