@@ -39,11 +39,12 @@ def diversity(scale: Scale) -> Rows:
     """One row for each seed and step on MNIST (`case` "mnist-mlp") and for each graph and number of workers on a
     quadratic: `measured` Delta^(2), `paper` and `first_order` (MNIST only), `replica_variance` mean_j |w_j - w_a|^2,
     `step_length` a^2 |mean_j G_j|^2."""
-    rows = [row for seed in range(1 if scale == "quick" else 3) for row in _network(seed)]
-    return rows + [_quadratic(graph, workers) for graph in ("ring", "random-pair") for workers in (4, 16)]
+    rows = [row for seed in range(1 if scale == "quick" else 3) for row in on_mnist(seed)]
+    return rows + [on_quadratic(graph, workers) for graph in ("ring", "random-pair") for workers in (4, 16)]
 
 
-def _network(seed: int) -> Rows:
+def on_mnist(seed: int) -> Rows:
+    """A row for each of `STEPS` of a run of DPSGD."""
     workload = MnistMlp(batch_size=BATCH).build(torch.device("cpu"), WORKERS)
     objective = workload.objective()
     overall = objective.training.take(torch.arange(SAMPLES))
@@ -57,7 +58,7 @@ def _network(seed: int) -> Rows:
         measured, lengths, first_order = [], [], []
         for _ in range(DRAWS):
             batches = [stream.next() for stream in streams]
-            found, length = _diversity(workload, stands, mean, batches, LR)
+            found, length = of_step(workload, stands, mean, batches, LR)
             measured.append(found)
             lengths.append(length)
             own = torch.stack([_product(objective, mean, (b[0], b[1]), v) for b, v in zip(batches, away, strict=True)])
@@ -74,14 +75,15 @@ def _network(seed: int) -> Rows:
     return rows
 
 
-def _quadratic(graph: str, workers: int) -> dict[str, object]:
+def on_quadratic(graph: str, workers: int) -> dict[str, object]:
+    """A row for the fourth step of DPSGD on a quadratic that all workers have in common."""
     workload = Quadratic(dimension=50, noise=0.5).build(torch.device("cpu"), workers)
     algorithm = DPSGD(topology=graph, start="own")  # type: ignore[arg-type]
     run = Stopped(algorithm, workload, workers=workers, seed=0, lr=QUADRATIC_LR)
     stands = run.to(3)
     mean = stands.mean(0)
     batches = [stream.next() for stream in run.streams()]
-    found, length = _diversity(workload, stands, mean, batches, QUADRATIC_LR)
+    found, length = of_step(workload, stands, mean, batches, QUADRATIC_LR)
     return {
         "case": "quadratic", "graph": graph, "workers": workers, "seed": 0, "step": 3, "measured": found,
         "step_length": length, "paper": float("nan"), "first_order": float("nan"),
@@ -89,7 +91,7 @@ def _quadratic(graph: str, workers: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _diversity(
+def of_step(
     workload: Workload, stands: Tensor, mean: Tensor, batches: list[tuple[Tensor, ...]], lr: float
 ) -> tuple[float, float]:
     """Delta^(2) and a^2 |mean G|^2 of one draw of mini-batches."""
