@@ -290,6 +290,8 @@ def run_segment(
     first = mpi_world.local_rank(world)[0] == 0
     offset_s, error_s = mpi_world.align_clocks(world, transport.clock, elapsed_s=elapsed_s)
     counter = interface_count.Counter(first=first)
+    if transport.rank == 0:
+        here.tell(elapsed_s)
     watchdog = Watchdog(transport, channel, timeout_s, fail)
     task = kernel.start(handle.begin_segment(algorithm, budget, asked=wish), rank=handle.rank, name="main")
     try:
@@ -299,6 +301,8 @@ def run_segment(
         raise
     kernel.cancel_all()
     world.Barrier()
+    if transport.rank == 0:
+        here.tell(None)
     sent = counter.stop(world)
     watchdog.stop()
     if channel is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.settings import StudyError, build
+from bench.testbed.hindrances import host_and
 from bench.testbed.settings import DELAYS_S, RATES_Gbit_per_s, Testbed, quantity
 
 
@@ -59,6 +60,12 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", metavar="RATE", help="of each link, each way, such as 100mbit or 1gbit")
     parser.add_argument("--delay", metavar="TIME", help="one way between any two hosts, such as 5ms (none)")
     parser.add_argument("--ranks-per-host", type=int, metavar="K", help="ranks on each host (1)")
+    for option, form, what in (
+        ("--slow-host", "HOST=FACTOR", "its ranks get 1/FACTOR of a core each, such as 3=6"),
+        ("--thin-link", "HOST=RATE", "its link's own rate, such as 2=10mbit"),
+        ("--outage", "HOST=FROM..TO", "its link is down then, in each run, such as 1=5s..8s"),
+    ):
+        parser.add_argument(option, action="append", default=[], metavar=form, help=what)
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -72,6 +79,29 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
         given["rate_Gbit_per_s"] = quantity(arguments.rate, RATES_Gbit_per_s, "--rate", "100mbit or 1gbit")
     if arguments.delay is not None:
         given["delay_s"] = quantity(arguments.delay, DELAYS_S, "--delay", "5ms") if arguments.delay != "0" else 0.0
+    given |= _hindrances(arguments)
+    return given
+
+
+def _hindrances(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says of slow hosts, thin links and outages."""
+    given: dict[str, Any] = {}
+    for text in arguments.slow_host:
+        host, factor = host_and(text, "--slow-host", "3=6")
+        try:
+            given.setdefault("slow_host", {})[host] = float(factor)
+        except ValueError:
+            raise StudyError(f"--slow-host: expected a number behind {host}=, such as 3=6: got {text!r}") from None
+    for text in arguments.thin_link:
+        host, rate = host_and(text, "--thin-link", "2=10mbit")
+        given.setdefault("thin_link", {})[host] = quantity(rate, RATES_Gbit_per_s, "--thin-link", "2=10mbit")
+    for text in arguments.outage:
+        host, times = host_and(text, "--outage", "1=5s..8s")
+        from_s, dots, to_s = times.partition("..")
+        if not dots:
+            raise StudyError(f"--outage: expected two times with .. between, such as 1=5s..8s: got {text!r}")
+        begins, ends = (quantity(t, DELAYS_S, "--outage", "1=5s..8s") for t in (from_s, to_s))
+        given.setdefault("outage", []).append({"host": int(host), "from_s": begins, "to_s": ends})
     return given
 
 

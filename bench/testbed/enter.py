@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from bench.settings import StudyError, plain
+from bench.testbed import quota
 from bench.testbed.settings import Testbed
 
 PROGRAMS = ("ip", "tc", "unshare", "nsenter", "setpriv", "mount", "hostname")
@@ -50,7 +51,11 @@ def enter(testbed: Testbed, command: Sequence[str]) -> int:
         raise StudyError(f"{reason}; {OTHERWISE}")
     user = next(u for u in _users() if not _fails(u))
     read, write = os.pipe()
-    inside = [sys.executable, "-m", "bench.testbed.inside", json.dumps(plain(testbed)), str(read), *command]
+    shares = {host: testbed.ranks_per_host / factor for host, factor in (testbed.slow_host or {}).items()}
+    quotas = quota.make(shares)
+    janitor = quota.remove_at_our_end(quotas.values()) if quotas else None
+    told = [json.dumps(plain(testbed)), json.dumps(quotas), str(read)]
+    inside = [sys.executable, "-m", "bench.testbed.inside", *told, *command]
     process = subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", "--", *_namespaces(user), *inside],
         stdin=subprocess.DEVNULL, pass_fds=[read], start_new_session=True,
@@ -67,6 +72,8 @@ def enter(testbed: Testbed, command: Sequence[str]) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
         os.close(write)
+        if janitor is not None:
+            janitor.communicate()
 
 
 def _users() -> list[list[str]]:

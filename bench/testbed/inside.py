@@ -17,6 +17,7 @@ from bench.testbed import launchers
 from bench.testbed.bed import FOLDER, Bed, BedError
 from bench.testbed.facts import facts
 from bench.testbed.here import VARIABLE
+from bench.testbed.hinder import hinder
 from bench.testbed.settings import Testbed
 
 
@@ -24,14 +25,16 @@ def main(argv: list[str]) -> int:
     """Exit code of the command.
 
     Args:
-        argv: the settings as JSON, the descriptor from which signals are read, and the command.
+        argv: the settings as JSON, the slow hosts' cgroups as JSON, the descriptor from which signals are read, and
+            the command.
     """
     testbed = build(Testbed, json.loads(argv[0]), "testbed")
-    control, command = int(argv[1]), argv[2:]
+    quotas, control, command = json.loads(argv[1]), int(argv[2]), argv[3:]
     try:
         with Bed(testbed) as bed:
-            told = {VARIABLE: json.dumps(facts(bed))}
-            process = subprocess.Popen(command, env={**os.environ, **launchers.environment(bed, FOLDER), **told})
+            told = {VARIABLE: json.dumps(facts(bed) | hinder(bed, quotas))}
+            own = launchers.environment(bed, FOLDER, quotas)
+            process = subprocess.Popen(command, env={**os.environ, **own, **told})
             threading.Thread(target=_pass_on, args=(control, process), daemon=True).start()
             code = process.wait()
     except BedError as error:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.testbed.bed import LAUNCH, SHAPED, TEMPORARY, Bed
+from bench.testbed.quota import procs
 
 AGENT = """#!/bin/sh
 # In the place of ssh: HOST COMMAND..., run in the host's namespaces. At a lower priority, since ranks that poll would
@@ -23,15 +25,21 @@ exec nsenter --target="$pid" --net --mount --uts --wd="$PWD" -- nice -n 5 sh -c 
 """
 
 
-def environment(bed: Bed, folder: Path) -> dict[str, str]:
+def environment(bed: Bed, folder: Path, quotas: Mapping[str, str]) -> dict[str, str]:
     """Variables that have Open MPI (4 and 5) and MPICH start ranks on the hosts, one after the other, and send over
     their shaped links only.
 
     Args:
         folder: where the agent and the list of hosts are written.
+        quotas: number of a host -> folder of the cgroup that all that it runs is put into.
     """
     agent, hosts, machines = folder / "agent", folder / "hostfile", folder / "machinefile"
-    cases = "\n".join(f"{shlex.quote(host.name)}) pid={host.pid} ;;" for host in bed.hosts)
+    joins = [
+        f"; echo 0 > {shlex.quote(procs(quotas[n]))}" if (n := str(k)) in quotas else "" for k in range(len(bed.hosts))
+    ]
+    cases = "\n".join(
+        f"{shlex.quote(host.name)}) pid={host.pid}{join} ;;" for host, join in zip(bed.hosts, joins, strict=True)
+    )
     agent.write_text(AGENT.format(cases=cases))
     agent.chmod(0o755)
     slots = bed.testbed.ranks_per_host

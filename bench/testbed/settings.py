@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench.settings import StudyError
+from bench.testbed import hindrances
+from bench.testbed.hindrances import Outage
 
 FRAME_NBYTES = 1514
 """A full Ethernet frame as the kernel counts it: MTU and the header in front, without preamble and checksum."""
@@ -29,6 +31,10 @@ class Testbed:
     rate_Gbit_per_s: float  # of each link, each way, Ethernet and TCP headers included
     delay_s: float = 0.0  # one way, between any two hosts, beside what the machine needs itself
     ranks_per_host: int = 1
+    # Hosts by their numbers. A slow host's ranks get 1/factor of a core each; a thin link has another rate [Gbit/s].
+    slow_host: dict[str, float] | None = field(default=None, metadata={"in_id": "if set"})
+    thin_link: dict[str, float] | None = field(default=None, metadata={"in_id": "if set"})
+    outage: tuple[Outage, ...] = field(default=(), metadata={"in_id": "if set"})
 
     def __post_init__(self) -> None:
         if not 1 <= self.hosts <= 250:
@@ -39,6 +45,7 @@ class Testbed:
             raise ValueError(f"delay_s must lie in 0..1: got {self.delay_s}")
         if not 1 <= self.ranks_per_host <= 256:
             raise ValueError(f"ranks_per_host must lie in 1..256: got {self.ranks_per_host}")
+        hindrances.check(self.slow_host or {}, self.thin_link or {}, self.outage, self.hosts)
 
     @property
     def ranks(self) -> int:
@@ -48,15 +55,29 @@ class Testbed:
     @property
     def title(self) -> str:
         """For readers, such as testbed 1 Gbit/s, 5 ms."""
-        rate, _, unit = said(self.rate_Gbit_per_s, RATES_Gbit_per_s, " ").partition(" ")
         delay = f", {said(self.delay_s, DELAYS_S, ' ')}" if self.delay_s else ""
-        return f"testbed {rate} {unit.capitalize()}/s{delay}"
+        thin = {host: rate_title(rate) for host, rate in (self.thin_link or {}).items()}
+        hindered = hindrances.title(self.slow_host or {}, thin, self.outage)
+        return f"testbed {rate_title(self.rate_Gbit_per_s)}{delay}{hindered}"
 
     @property
     def suffix(self) -> str:
         """For file names, such as 1gbit-5ms."""
         delay = f"-{said(self.delay_s, DELAYS_S)}" if self.delay_s else ""
-        return f"{said(self.rate_Gbit_per_s, RATES_Gbit_per_s)}{delay}"
+        thin = {host: said(rate, RATES_Gbit_per_s) for host, rate in (self.thin_link or {}).items()}
+        hindered = hindrances.suffix(self.slow_host or {}, thin, self.outage)
+        return f"{said(self.rate_Gbit_per_s, RATES_Gbit_per_s)}{delay}{hindered}"
+
+
+def rate_title(rate_Gbit_per_s: float) -> str:
+    """For readers.
+
+    Example:
+        >>> rate_title(0.01)
+        '10 Mbit/s'
+    """
+    rate, _, unit = said(rate_Gbit_per_s, RATES_Gbit_per_s, " ").partition(" ")
+    return f"{rate} {unit.capitalize()}/s"
 
 
 def said(value: float, units: Mapping[str, float], space: str = "") -> str:
