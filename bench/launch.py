@@ -166,6 +166,7 @@ def supervise(
         grace_s: for runs under way to save their state when they are interrupted.
 
     Raises:
+        StudyError: the launcher starts ranks that do not see each other.
         Interrupted: a scheduler wants us to stop; runs under way have saved their state, or were not given the time.
     """
     report = Report()
@@ -235,6 +236,8 @@ class _Supervisor:
                 raise Interrupted(ASKED.name)
             ended = Session(waiting, self._out, self._launcher, self._display, self._stop, self._grace_s).run()
             self._report.statuses |= ended.statuses
+            if ended.refusal:
+                raise StudyError(ended.refusal)
             if ASKED.is_set or ended.interrupted:
                 raise Interrupted(ASKED.name if ASKED.is_set else "a signal to a rank")
             waiting = [job for job in waiting if job.run_id not in ended.statuses]
@@ -267,6 +270,7 @@ class Session:
         self.interrupted = False  # its ranks were asked to stop, and did
         self.statuses: dict[str, str] = {}
         self.current: str | None = None
+        self.refusal = ""  # why no run can be started in this way
         self.returncode = 0
         self._tail: deque[str] = deque(maxlen=60)
         self._heard = time.monotonic()
@@ -332,6 +336,8 @@ class Session:
                 self.current = said["run"]
             elif said["event"] == "step":
                 self._display.step(said)
+            elif said["event"] == "refused":
+                self.refusal = said["text"]
             elif said["event"] == "note":
                 self._display.note(said["run"], said["text"])
             elif said["event"] == "interrupted":

@@ -98,10 +98,8 @@ def on_mpi(cells: list[Cell], out: Path, file: Path | None = None, say: Say = te
     if everybody.Get_size() < most:
         # Slurm with the wrong PMI starts singletons and says nothing; numbers from such a run would be nonsense.
         if rank == 0:
-            sys.stderr.write(
-                f"the launcher started {everybody.Get_size()} ranks, {most} are needed: with srun try --mpi=pmix or "
-                "--mpi=pmi2, or use mpirun (see: paceline doctor)\n"
-            )
+            how = "with srun try --mpi=pmix, --mpi=pmi2, or launch with mpirun; see: paceline doctor"
+            say(event="refused", text=f"the launcher started {everybody.Get_size()} ranks, {most} are needed ({how})")
         everybody.Abort(3)
     wish = Wish(file if rank == 0 else None)
     for cell in cells:
