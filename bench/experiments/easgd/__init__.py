@@ -1,8 +1,9 @@
-"""Experiments of Elastic Averaging SGD: stability, noise, identities."""
+"""Experiments of Elastic Averaging SGD: stability, noise, identities, exploration."""
 
 from __future__ import annotations
 
 from bench.experiments.base import Experiment
+from bench.experiments.easgd.exploration import distances
 from bench.experiments.easgd.identities import heavy_ball, tree
 from bench.experiments.easgd.noise import double_average, moments, stationary
 from bench.experiments.easgd.stability import admm_rounds, downpour_periods, easgd_map
@@ -16,4 +17,5 @@ EXPERIMENTS: dict[str, Experiment] = {
     "downpour-periods": downpour_periods,
     "heavy-ball": heavy_ball,
     "tree": tree,
+    "exploration": distances,
 }

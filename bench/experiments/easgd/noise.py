@@ -49,7 +49,7 @@ def stationary(scale: Scale) -> Rows:
 
     After so many steps that the start is forgotten, steps some way apart count: over 1e6 samples.
     """
-    replicas, begin, apart, times = 60_000, 300, 10, 20
+    replicas, begin, apart, times = 50_000, 200, 10, 20
     rows: Rows = []
     for beta in (0.9, 0.5, 0.1):
         for workers in (1, 4, 8, 16) if scale == "quick" else (1, 4, 8, 16, 64):
