@@ -84,6 +84,7 @@ class Bed:
             self.hosts.append(Host(names[k], holder.pid, f"10.77.0.{k + 1}", f"port{k}"))
             self._cable(k)
         if self.testbed.delay_s:
+            self._open_windows()
             self._delay()
         return self
 
@@ -115,6 +116,17 @@ class Bed:
         )
         tc(shape.rate(host.port, rate))
         tc(shape.rate(SHAPED, rate), host=host)
+
+    def _open_windows(self) -> None:
+        """TCP's largest windows, so that a long and fast link can be filled: four times what is under way in a round
+        trip, or what the kernel allows anyway."""
+        wanted = round(8 * self.testbed.delay_s * self.testbed.rate_Gbit_per_s * 1e9 / 8)
+        lines = []
+        for path in map(Path, ("/proc/sys/net/ipv4/tcp_rmem", "/proc/sys/net/ipv4/tcp_wmem")):
+            least, usual, largest = path.read_text().split()
+            lines.append(f"echo {least} {usual} {max(wanted, int(largest))} > {path}")
+        for host in self.hosts:
+            _run([*_on(host), "sh", "-c", " && ".join(lines)])
 
     def _delay(self) -> None:
         """On the switch's ports, so that each packet is delayed once; where the kernel cannot, by our own switch."""
