@@ -335,3 +335,15 @@ def test_another_simulator_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(utilization, "MODELS", backwards)
     assert CLAIMS["D5"].decide(NOTHING).verdict == "contradicted"  # one fragment: nothing to stride over
     assert CLAIMS["D6"].decide(NOTHING).verdict != "reproduced"
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_says_what_the_rules_say() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "papers" / "streaming-diloco.md").read_text(encoding="utf-8")
+    rows = {row.split(" | ")[0].removeprefix("| "): row for row in page.splitlines() if row.startswith("| D")}
+    assert list(rows) == list(CLAIMS)
+    for name, claim in CLAIMS.items():
+        for text in (claim.statement, claim.expected, claim.tolerance, claim.rule, ", ".join(claim.parts)):
+            assert text.replace("|", "\\|") in rows[name]
