@@ -11,7 +11,7 @@ from bench.cluster.file import Cluster, Measured
 from bench.cluster.handling import Handling, Limit
 from bench.cluster.network import HEADER_NBYTES, Link, Network
 from bench.cluster.presets import PRESETS, Wire
-from bench.cluster.schedule import Change, Outages, Schedule
+from bench.cluster.schedule import Change, Cut, Outages, Schedule
 
 __all__ = [
     "HEADER_NBYTES",
@@ -21,6 +21,7 @@ __all__ = [
     "Cluster",
     "Compute",
     "ComputeTimes",
+    "Cut",
     "Fabric",
     "Handling",
     "Limit",

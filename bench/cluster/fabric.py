@@ -7,13 +7,13 @@ ranks' own ports inside their node. Each is two queues, one out and one in.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from bench.cluster.collectives import Step, steps
 from bench.cluster.network import Network
-from bench.cluster.schedule import Schedule
+from bench.cluster.schedule import Schedule, with_cuts
 
 
 @dataclass(slots=True)
@@ -55,7 +55,8 @@ class Fabric:
 
     def __init__(self, network: Network, *, workers: int, ranks: int) -> None:
         self.network, self.workers, self.ranks = network, workers, ranks
-        self.schedule = Schedule(network.change) if network.change else None
+        # An all-reduce passes all links: it stands still while any of them is down.
+        self.schedule = self._schedule(range(-(-ranks // network.ranks_per_node)))
         self.queues = ranks if network.ranks_per_node == 1 else 2 * ranks
         self._special: dict[tuple[int, int], tuple[float | None, float | None]] = {}
         for link in network.link:
@@ -91,7 +92,14 @@ class Fabric:
         g = self.network.ranks_per_node
         if src // g == dst // g:
             return Route(latency_s, bandwidth, self.ranks + src, self.ranks + dst, None)
-        return Route(latency_s, bandwidth, src // g, dst // g, self.schedule)
+        schedule = self._schedule((src // g, dst // g)) if self.network.cut else self.schedule
+        return Route(latency_s, bandwidth, src // g, dst // g, schedule)
+
+    def _schedule(self, nodes: Container[int]) -> Schedule | None:
+        """Of what passes the links of these nodes; None if their speed stays."""
+        network = self.network
+        changes = with_cuts(network.change, [cut for cut in network.cut if cut.node in nodes])
+        return Schedule(changes) if changes else None
 
     def wire(self, src: int, dst: int) -> tuple[float, float]:
         """(latency [s], bandwidth [byte/s]) from rank src to rank dst."""

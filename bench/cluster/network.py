@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from bench.cluster.collectives import Collective
 from bench.cluster.handling import Handling, Limit
 from bench.cluster.presets import Wire, check_speed, speed
-from bench.cluster.schedule import Change
+from bench.cluster.schedule import Change, Cut
 
 HEADER_NBYTES = 64
 """Header of every point-to-point message, on MPI and in the simulator alike."""
@@ -47,6 +47,7 @@ class Network:
         inside: between ranks of one node; each has a queue out and a queue in for it.
         collective: how an all-reduce goes.
         change: when the bandwidth between nodes changes.
+        cut: when a node's link is down.
         collective_latency_s, collective_bandwidth_Gbit_per_s: what a round of an all-reduce feels between nodes, where
             that differs from what a message does.
         handling: the receiving rank's own part in a message.
@@ -67,6 +68,7 @@ class Network:
     inside: Wire | str | None = field(default=None, metadata={"in_id": "if set"})
     collective: Collective = field(default="ring", metadata={"in_id": "if set"})
     change: tuple[Change, ...] = field(default=(), metadata={"in_id": "if set"})
+    cut: tuple[Cut, ...] = field(default=(), metadata={"in_id": "if set"})
     collective_latency_s: float | None = field(default=None, metadata={"in_id": "if set"})
     collective_bandwidth_Gbit_per_s: float | None = field(default=None, metadata={"in_id": "if set"})
     handling: Handling = field(default=Handling(), metadata={"in_id": "if set"})
@@ -133,6 +135,9 @@ class Network:
                     f"link[{i}] names rank {max(link.src, link.dst)}: allowed are 0..{ranks - 1} (a server comes after "
                     "the workers)"
                 )
+        for i, cut in enumerate(self.cut):
+            if cut.node * self.ranks_per_node >= ranks:
+                raise ValueError(f"cut[{i}] names node {cut.node}: {ranks} ranks have no such node")
 
 
 def _wire(given: Wire | str) -> Wire:

@@ -22,6 +22,39 @@ class Change:
             raise ValueError(f"factor must be finite and >= 0 (0 cuts the links): got {self.factor}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A node's link is down from `from_s` to `to_s`: nothing passes either way, and what was under way goes on then."""
+
+    node: int
+    from_s: float
+    to_s: float
+
+    def __post_init__(self) -> None:
+        if self.node < 0:
+            raise ValueError(f"node must be 0 or more: got {self.node}")
+        if not 0 <= self.from_s < self.to_s < math.inf:
+            raise ValueError(f"a cut needs 0 <= from_s < to_s, both finite: got from_s={self.from_s}, to_s={self.to_s}")
+
+
+def with_cuts(changes: Sequence[Change], cuts: Sequence[Cut]) -> list[Change]:
+    """The changes, with factor 0 wherever one of the cuts holds.
+
+    Example:
+        >>> found = with_cuts([Change(at_s=2.0, factor=0.5)], [Cut(node=0, from_s=1.0, to_s=3.0)])
+        >>> [(change.at_s, change.factor) for change in found]
+        [(0.0, 1.0), (1.0, 0.0), (2.0, 0.0), (3.0, 0.5)]
+    """
+    if not cuts:
+        return list(changes)
+    plain = Schedule(changes)
+    times = {0.0, *(c.at_s for c in changes), *(c.from_s for c in cuts), *(c.to_s for c in cuts)}
+    return [
+        Change(at_s=at_s, factor=0.0 if any(c.from_s <= at_s < c.to_s for c in cuts) else plain.steady(at_s)[0])
+        for at_s in sorted(times)
+    ]
+
+
 class Schedule:
     """A speed that is 1 at first and changes at given times.
 
