@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.cli import add_data_dir, carry_out, check, check_out, interrupted, jobs_of, show_jobs, tell_end, use_data_dir
 from bench.settings import StudyError
+from bench.testbed.cli import add_links, given_links
 
 if TYPE_CHECKING:
     from bench.cluster.file import Cluster
@@ -36,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--latency", type=_list_of(float), metavar="L[,L...]", help="what if: latencies between nodes [s]")
     p.add_argument("--preset", type=_list_of(str), metavar="P[,P...]", help="what if: wires by name, such as 10G")
     p.add_argument("--ranks-per-node", type=int, metavar="K", help="what if: so many ranks on each node")
+    bed = p.add_argument_group("a bed", "of a cluster that was calibrated on one: as on paceline testbed run")
+    add_links(bed)
     p.add_argument("--only", action="append", default=[], metavar="NAME", help="only this algorithm (may be repeated)")
     p.add_argument("--seconds", type=float, metavar="S", help="virtual seconds of each run, instead of the budgets")
     p.add_argument(
@@ -91,10 +94,13 @@ def _parts(arguments: argparse.Namespace) -> tuple[str, list[Part]]:
     from bench.predict import as_predicted, parts
 
     loaded = study.read(study.find(arguments.study), only=tuple(arguments.only))
-    cluster = file.read(arguments.cluster)
+    cluster = _on_bed(file.read(arguments.cluster), given_links(arguments))
+    bed = cluster.measured.testbed
+    name = loaded.table.name if bed is None else f"{loaded.table.name}-{bed.suffix}"  # as of its measured runs
     kept = {entry.label for entry in loaded.algorithms}
     raw = {
         **loaded.raw,
+        "name": name,
         "algorithm": [entry for entry in loaded.raw["algorithm"] if entry.get("label", entry["name"]) in kept],
     }
     workers = arguments.workers or list(loaded.table.workers)
@@ -108,11 +114,25 @@ def _parts(arguments: argparse.Namespace) -> tuple[str, list[Part]]:
         for bandwidth in arguments.bandwidth or [None]
         for latency_s in arguments.latency or [None]
     ]  # fmt: skip
-    found, left_out = parts(tables, loaded.table.name)
+    found, left_out = parts(tables, name)
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
     _warn(cluster, tables, max(workers))
-    return loaded.table.name, found
+    return name, found
+
+
+def _on_bed(cluster: Cluster, given: dict[str, Any]) -> Cluster:
+    """The cluster, or, if the command line says something of a bed, as it is on that one."""
+    from bench.settings import build, plain
+    from bench.testbed.predicted import NOT_ON_A_BED, on
+    from bench.testbed.settings import Testbed
+
+    if not given:
+        return cluster
+    there = cluster.measured.testbed
+    if there is None:
+        raise StudyError(NOT_ON_A_BED)
+    return on(cluster, build(Testbed, {**plain(there), **given}, "testbed"))
 
 
 def _warn(cluster: Cluster, tables: list[dict[str, Any]], most: int) -> None:

@@ -72,13 +72,15 @@ def main(argv: list[str]) -> int:
 def _measure(arguments: argparse.Namespace, path: Path, ranks: int) -> int:
     """Start the ranks that measure; the exit code."""
     from bench import launch
+    from bench.cluster import file
 
     launch.check_launcher(arguments.launcher)
     session = [sys.executable, "-m", "bench.calibrate.session", str(path.absolute()), "-o", str(arguments.output)]
     session += ["--transport", arguments.transport, "--seconds", str(arguments.seconds)]
     code = listen([*launch.starter(arguments.launcher, ranks), *session], launch.environment_for_ranks(ranks))
     crowd = 2 * launch.cores()
-    if not code and arguments.launcher == "mpirun" and ranks <= crowd <= 2 * FEW_CORES:
+    alone = not code and arguments.launcher == "mpirun" and file.read(arguments.output).measured.hosts == 1
+    if alone and ranks <= crowd <= 2 * FEW_CORES:
         session.append("--sharing")
         code = listen([*launch.starter("mpirun", crowd), *session], launch.environment_for_ranks(crowd))
     if code:

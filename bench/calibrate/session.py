@@ -76,6 +76,7 @@ def calibrate(
     from bench.calibrate.measure import measure
     from bench.calibrate.show import report
     from bench.cluster import Cluster, Measured, file
+    from bench.testbed.here import testbed
     from bench.transports import mpi_world
 
     machine, subjects = _prepared(study, transport)
@@ -102,6 +103,7 @@ def calibrate(
             cores_per_node=cores(),
             utc=datetime.now(UTC).isoformat(timespec="seconds"),
             versions={"torch": torch.__version__, "MPI": mpi_world.library()},
+            testbed=testbed(),
         ),
         residuals={name: round(residual, 4) for name, residual in residuals.items()},
     )

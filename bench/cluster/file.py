@@ -16,6 +16,7 @@ from bench.cluster.compute import Compute
 from bench.cluster.handling import Limit
 from bench.cluster.network import Network
 from bench.settings import StudyError, build, nearest
+from bench.testbed.settings import Testbed
 
 HEADER = """\
 # A cluster, as `paceline calibrate` measured it. For `paceline predict` and `paceline advise`; [network] and a table of
@@ -44,6 +45,7 @@ class Measured:
         ranks, hosts, ranks_per_node, cores_per_node: of the launch.
         utc: when.
         versions: of the libraries, by name.
+        testbed: the bed, if it was one (`bench.testbed.settings`).
     """
 
     transport: str = "mpi"
@@ -53,6 +55,7 @@ class Measured:
     cores_per_node: int = 1
     utc: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    testbed: Testbed | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

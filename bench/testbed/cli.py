@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     execute = commands.add_parser("exec", help="run any command in the bed, such as mpirun or paceline calibrate")
     execute.add_argument("command", nargs="+", metavar="COMMAND", help="after --")
     for command in (run, check, execute):
-        _options(command)
+        add_options(command)
     arguments, rest = parser.parse_known_args(argv)
     if rest and arguments.what != "run":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -55,11 +55,17 @@ def main(argv: list[str]) -> int:
     return enter(testbed(given), arguments.command)
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What a bed is."""
     parser.add_argument("--hosts", type=int, help="how many hosts")
-    parser.add_argument("--rate", metavar="RATE", help="of each link, each way, such as 100mbit or 1gbit")
     parser.add_argument("--delay", metavar="TIME", help="one way between any two hosts, such as 5ms (none)")
     parser.add_argument("--ranks-per-host", type=int, metavar="K", help="ranks on each host (1)")
+    add_links(parser)
+
+
+def add_links(parser: argparse._ActionsContainer) -> None:
+    """What its links are like, and what hinders it."""
+    parser.add_argument("--rate", metavar="RATE", help="of each link, each way, such as 100mbit or 1gbit")
     for option, form, what in (
         ("--slow-host", "HOST=FACTOR", "its ranks get 1/FACTOR of a core each, such as 3=6"),
         ("--thin-link", "HOST=RATE", "its link's own rate, such as 2=10mbit"),
@@ -70,22 +76,21 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the command line says of the bed."""
-    given: dict[str, Any] = {}
+    given = given_links(arguments)
     if arguments.hosts is not None:
         given["hosts"] = arguments.hosts
     if arguments.ranks_per_host is not None:
         given["ranks_per_host"] = arguments.ranks_per_host
-    if arguments.rate is not None:
-        given["rate_Gbit_per_s"] = quantity(arguments.rate, RATES_Gbit_per_s, "--rate", "100mbit or 1gbit")
     if arguments.delay is not None:
         given["delay_s"] = quantity(arguments.delay, DELAYS_S, "--delay", "5ms") if arguments.delay != "0" else 0.0
-    given |= _hindrances(arguments)
     return given
 
 
-def _hindrances(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the command line says of slow hosts, thin links and outages."""
+def given_links(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says of the rate, slow hosts, thin links and outages."""
     given: dict[str, Any] = {}
+    if arguments.rate is not None:
+        given["rate_Gbit_per_s"] = quantity(arguments.rate, RATES_Gbit_per_s, "--rate", "100mbit or 1gbit")
     for text in arguments.slow_host:
         host, factor = host_and(text, "--slow-host", "3=6")
         try:

@@ -64,8 +64,8 @@ def environment(bed: Bed, folder: Path, quotas: Mapping[str, str]) -> dict[str, 
         "OMPI_MCA_btl": "self,tcp",
         "OMPI_MCA_btl_tcp_if_include": SHAPED,
         "OMPI_MCA_mpi_yield_when_idle": "1",  # the hosts' ranks share this machine's cores
-        # From 1 MB on, Open MPI's own choice for four ranks sends in one direction at a time: over TCP it takes 1.7 times
-        # as long as its ring, which is what we count bytes by.
+        # From 1 MB on, Open MPI's own choice for four ranks sends in one direction at a time: over TCP it takes 1.7
+        # times as long as its ring, which is what we count bytes by.
         "OMPI_MCA_coll_tuned_use_dynamic_rules": "1",
         "OMPI_MCA_coll_tuned_allreduce_algorithm": "4",
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
