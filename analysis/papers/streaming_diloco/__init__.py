@@ -10,6 +10,9 @@ from analysis.papers.claim import Claim, Paper, Part
 from analysis.papers.streaming_diloco import counted, methods, overlap, rounds, speed, utilization
 
 PARTS = (
+    Part(
+        name="tuning", kind="study", what="inner learning rates at three sizes; no claim reads it, so it is run by hand"
+    ),
     Part(name="traffic", kind="experiment", what="bytes of every step of a period, four methods on two models"),
     Part(name="memory", kind="experiment", what="the arrays that a worker keeps between steps, model of 108 layers"),
     Part(name="identities", kind="experiment", what="pairs of algorithms that must be the same, in double precision"),
