@@ -69,3 +69,15 @@ def rows_of(table: pd.DataFrame) -> list[Any]:
         2
     """
     return list(table.itertuples())
+
+
+def groups_of(table: pd.DataFrame, *by: str) -> list[tuple[Any, pd.DataFrame]]:
+    """The groups of a table by the values of some columns, in order: (value, rows), or (values, rows) for several.
+
+    Source: `pandas.DataFrame.groupby`, whose keys are declared as anything that can be a key.
+
+    Example:
+        >>> [(key, len(own)) for key, own in groups_of(pd.DataFrame({"a": [1, 1, 2]}), "a")]
+        [(1, 2), (2, 1)]
+    """
+    return [(key if len(by) > 1 else key[0], own) for key, own in table.groupby(list(by))]

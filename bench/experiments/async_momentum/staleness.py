@@ -19,9 +19,10 @@ WARM_UP = 5
 
 def histogram(scale: Scale) -> Rows:
     """How many of over 1e5 gradients had each staleness: one row per workers and staleness."""
-    writes = 100_000 if scale == "quick" else 1_000_000
     rows: Rows = []
     for workers in (2, 4, 8, 16) if scale == "quick" else (2, 4, 8, 16, 32):
+        # The share of fresh gradients, 1/M, must be known to a percent or better.
+        writes = max(100_000, 25_000 * workers) * (1 if scale == "quick" else 4)
         found: list[int] = []
 
         def note(gradient: Gradient, version: int, found: list[int] = found) -> None:
