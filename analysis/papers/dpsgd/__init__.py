@@ -40,7 +40,7 @@ PAPER = Paper(
             kind="study",
             what="SSGD and DPSGD where both train; Hessian and loss landscape around where they end",
             probes=(
-                ("hessian", *_LAST, "--samples", "2000", "--eigenvalues", "1", "--probes", "2"),
+                ("hessian", *_LAST, "--samples", "2000", "--eigenvalues", "1", "--probes", "3"),
                 ("landscape", *_LAST, "--samples", "1000", "--parts", "plane,sharpness", "--points", "11"),
             ),
         ),

@@ -17,6 +17,7 @@ from algorithms.d_psgd import DPSGD
 from analysis.papers.claim import Decision
 from analysis.papers.dpsgd import PAPER
 from analysis.papers.evidence import TABLE, Evidence, Missing
+from analysis.probes import cli as probing
 from analysis.probes import tables
 from bench.experiments.dpsgd.diversity import of_step, on_quadratic
 from bench.experiments.dpsgd.mean_step import mean_step
@@ -414,6 +415,12 @@ def test_a12_is_the_ratio_of_the_largest_steps(
         for seed in range(seeds)
     ]
     assert decided("A12", studied(tmp_path, "batches", rows)).verdict == verdict
+
+
+def test_the_probes_that_parts_ask_for_can_be_made() -> None:
+    asked = [probe for part in PAPER.parts for probe in part.probes]
+    jobs = [probing._job(probing.parser().parse_args(["DIR", *probe])) for probe in asked]
+    assert [job.name for job in jobs] == ["noise", "hessian", "landscape"]
 
 
 # -- experiments ------------------------------------------------------------------------------------------------------
