@@ -11,7 +11,17 @@ import torch
 from algorithms.diloco import DiLoCo
 from algorithms.streaming_diloco import StreamingDiLoCo
 from bench.experiments.base import Scale
-from bench.experiments.streaming_diloco import EXPERIMENTS, costs, identities, setting
+from bench.experiments.streaming_diloco import (
+    EXPERIMENTS,
+    cosines,
+    costs,
+    frozen,
+    identities,
+    models,
+    pools,
+    setting,
+    values,
+)
 from bench.experiments.streaming_diloco.cosines import HeardDiLoCo
 from bench.experiments.streaming_diloco.frozen import Frozen
 from bench.experiments.streaming_diloco.pools import Pool
@@ -38,9 +48,11 @@ def replicas(simulation: Simulation) -> torch.Tensor:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(setting.STEPS, "quick", 60)
+    monkeypatch.setitem(setting.STEPS, "quick", 24)
     monkeypatch.setitem(setting.SEEDS, "quick", (0,))
     monkeypatch.setattr(setting, "SHAPE", TINY)
+    for module in (cosines, frozen, models, pools, values):
+        monkeypatch.setattr(module, "PERIOD", 6)
 
 
 @pytest.mark.parametrize("scale", ["quick", "full"])
@@ -134,14 +146,14 @@ def test_a_table_of_losses(name: str, variants: set[str]) -> None:
     assert len({row["loss"] for row in rows}) == len(rows)
     if name == "pools":
         computed = {row["variant"]: row["gradients"] for row in rows}
-        assert computed["doubling"] == computed["halving"] == 3 * 120
-        assert computed["ramp-up"] == computed["ramp-down"] == 2.5 * 120
+        assert computed["doubling"] == computed["halving"] == 3 * 24
+        assert computed["ramp-up"] == computed["ramp-down"] == 2.5 * 24
 
 
 @pytest.mark.usefixtures("small")
 def test_the_table_of_cosines() -> None:
     rows = EXPERIMENTS["cosines"]("quick")
-    assert {row["round"] for row in rows} == {1, 2} and {row["block"] for row in rows} == {-1, 0, 1}
+    assert {row["round"] for row in rows} == {1, 2, 3, 4} and {row["block"] for row in rows} == {-1, 0, 1}
     assert all(-1 <= row["cosine"] <= 1 for row in rows)
 
 

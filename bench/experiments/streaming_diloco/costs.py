@@ -62,7 +62,7 @@ def traffic(scale: Scale) -> Rows:
 
 
 def _by_step(simulation: Simulation) -> dict[int, int]:
-    """Payload of the last period by step; an all-reduce that is still under way counts where it began."""
+    """Payload of the last period [byte], by step."""
     found: dict[int, int] = defaultdict(int)
     for row in simulation.log.rows:
         kind, step, nbytes = row[1], row[2], row[5]
@@ -93,11 +93,7 @@ def _ends(simulation: Simulation, step: int) -> bool:
 
 
 def memory(scale: Scale) -> Rows:
-    """Every array of the model's or a fragment's length that a worker keeps between steps, of a model of 108 layers.
-
-    In the columns `part_layers` and `part_values`: the layers of the fragment whose outer state it is, and its length
-    (0, and the model's, if it is of no fragment).
-    """
+    """Every vector of real numbers that worker 0 keeps between its steps, of a model of 108 layers, 3 a fragment."""
     workload = model(batch_size=1, width=8, depth=108, heads=1, context=8)
     rows = []
     for method, algorithm in methods(3).items():
@@ -105,10 +101,12 @@ def memory(scale: Scale) -> Rows:
         saved = simulation.run(Budget(steps=1, snapshots=1)).save()[0]
         blocks = sum(layer.span.stop - layer.span.start for layer in simulation.workers[0].layers if layer.is_block)
         for name, array in saved.items():
-            if not array.is_floating_point() or not name.startswith(("replica/data", "optimizer/", "kept/anchor")):
-                continue
-            if array.dim() != 1:
-                continue
+            if (
+                array.dim() != 1
+                or not array.is_floating_point()
+                or not name.startswith(("replica", "optimizer", "kept"))
+            ):
+                continue  # counters, random streams, the place in the data; codes that are on their way
             rows.append(
                 {
                     "method": method, "array": name, "values": array.numel(), "parameters": workload.parameters,
