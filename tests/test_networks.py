@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from algorithms.interface import Algorithm, Need, Worker
 from bench.budget import Budget
-from bench.cluster import HEADER_NBYTES, PRESETS, Change, Compute, Fabric, Link, Network, Schedule, Wire
+from bench.cluster import HEADER_NBYTES, PRESETS, Change, Compute, Cut, Fabric, Link, Network, Schedule, Wire
 from bench.cluster.collectives import Collective, steps
 from bench.settings import StudyError, build
 from bench.simulate import Simulation
@@ -324,6 +324,25 @@ def test_work_done_in_two_parts_ends_when_it_ends_in_one(
     # Where the network is cut, work ends before the cut and goes on behind it: the sum is what counts.
     middle_s = schedule.finish(start_s, first_s)
     assert speed_up_to(schedule.finish(middle_s, then_s)) == pytest.approx(speed_up_to(end_s), abs=1e-9)
+
+
+def test_a_node_that_is_cut_off_keeps_its_own_messages_waiting() -> None:
+    # 1000 byte with header take 1 s; node 1 is cut off for the second half of it, and for 3 s more.
+    network = Network(
+        latency_s=LATENCY_S, bandwidth_Gbit_per_s=GBIT, cut=(Cut(node=1, from_s=0.5 + LATENCY_S, to_s=4.0),)
+    )
+    messages = tuple((src, dst, 1000 - HEADER_NBYTES) for src, dst in ((0, 1), (2, 3)))
+    ends_s = {row["peer"]: row["t1_s"] for row in rows(run(Traffic(messages=messages), 4, network), "recv")}
+    assert ends_s[2] == exactly(1.0 + LATENCY_S)
+    assert ends_s[0] == exactly(4.0 + (0.5 - LATENCY_S) + LATENCY_S)
+
+
+def test_an_allreduce_stands_still_while_any_of_its_nodes_is_cut_off() -> None:
+    plain = Network(latency_s=LATENCY_S, bandwidth_Gbit_per_s=GBIT)
+    cut = dataclasses.replace(plain, cut=(Cut(node=3, from_s=0.75, to_s=2.75),))
+    assert allreduce_s(cut, 4000, 4) == exactly(allreduce_s(plain, 4000, 4) + 2.0)
+    with pytest.raises(ValueError, match=r"cut\[0\] names node 4: 4 ranks have no such node"):
+        dataclasses.replace(plain, cut=(Cut(node=4, from_s=0.0, to_s=1.0),)).check(4)
 
 
 def test_nothing_is_done_at_once_even_while_the_network_is_cut() -> None:
