@@ -53,7 +53,9 @@ class Watched(Algorithm):
         return True
 
     def begin(self, w: Worker | Server) -> None:
-        """Move this rank's replica away from the others' and note where it is."""
+        """Move this rank's replica away from the others' and note where it is; once, also in an interrupted run."""
+        if "start" in cast("RankHandle", w).state.kept:
+            return
         x = w.replica()
         x.data.add_(torch.linspace(-1, 1, x.data.numel(), dtype=x.data.dtype) * (w.rank + 1))
         w.keep("start", x.data)

@@ -10,12 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from algorithms.interface import Algorithm
 from algorithms.optim import OptimizerSettings
+from bench import budget
 from bench.budget import Budget
+from bench.checkpoint import restore, save
 from bench.cluster import Compute, Network
 from bench.events import Recorder
 from bench.kernel import TaskFailed
@@ -65,6 +68,8 @@ class Case:
         fails: text that must be in the error with which every rank ends; None: no rank fails.
         left: messages that nobody takes, all ranks together; None: any number.
         compute: how long a gradient takes on the simulator.
+        interruptions: under MPI how often the run is interrupted, each time on the wish of another worker, its state
+            written to bytes, and taken up by fresh ranks; outcomes are then those of the whole run.
     """
 
     algorithm: Algorithm
@@ -78,6 +83,7 @@ class Case:
     left: int | None = 0
     compute: Compute = field(default_factory=lambda: Compute(gradient_s=1.0))
     timeout_s: float = 30.0
+    interruptions: int = 0
 
     @property
     def ranks(self) -> int:
@@ -128,31 +134,61 @@ def on_mpi(case: Case, transport_name: str, world: MPI.Comm, fail: Callable[[str
         fail: told the table if a rank waits too long; must end all ranks.
     """
     rate = FAST_Gbit_per_s if transport_name == "limited" else None
-    transport = open_transport(transport_name, world, case.workers, rate_Gbit_per_s=rate)
-    workload = case.workload()
-    handle = RankHandle(
-        transport,
-        workload,
-        Recorder("", transport.rank, transport.kernel.now),
-        algorithm=case.algorithm,
-        seed=SEED,
-        optimizer=case.optimizer or OptimizerSettings(**workload.optimizer),
-        bucket_nbytes=case.bucket_nbytes,
-    )
-    transport.warm_up(workload.parameters, workload.dtype)
-    try:
-        run_segment(case.algorithm, case.budget, handle, transport, world, case.timeout_s, fail)
-    except TaskFailed as error:
-        if case.fails is None:
-            raise
-        expect(case, error)
-        world.Barrier()
-        return  # the transport is lost with whatever was under way
-    assert case.fails is None, f"rank {transport.rank} did not fail, but every rank should with {case.fails!r}"
-    outcomes = world.gather(outcome_of(handle))
-    transport.close()
+    rows: list[tuple[Any, ...]] = []
+    saved, elapsed_s = b"", 0.0
+    if case.interruptions:
+        budget.MEET_S = budget.LOOK_S = 0.0  # at every step
+    for part in range(case.interruptions + 1):
+        transport = open_transport(transport_name, world, case.workers, rate_Gbit_per_s=rate)
+        workload = case.workload()
+        handle = RankHandle(
+            transport,
+            workload,
+            Recorder("", transport.rank, transport.kernel.now),
+            algorithm=case.algorithm,
+            seed=SEED,
+            optimizer=case.optimizer or OptimizerSettings(**workload.optimizer),
+            bucket_nbytes=case.bucket_nbytes,
+        )
+        transport.warm_up(workload.parameters, workload.dtype)
+        if saved:
+            restore(handle, safetensors.torch.load(saved))
+        wish = WishAt(7) if part < case.interruptions and world.Get_rank() == part % case.workers else never
+        try:
+            run_segment(
+                case.algorithm, case.budget, handle, transport, world, case.timeout_s, fail,
+                elapsed_s=elapsed_s, wish=wish if case.interruptions else None,
+            )  # fmt: skip
+        except TaskFailed as error:
+            if case.fails is None:
+                raise
+            expect(case, error)
+            world.Barrier()
+            return  # the transport is lost with whatever was under way
+        assert case.fails is None, f"rank {transport.rank} did not fail, but every rank should with {case.fails!r}"
+        assert any(world.allgather(handle.interrupted)) == (part < case.interruptions), f"in part {part}"
+        saved, elapsed_s = safetensors.torch.save(save(handle)), max(world.allgather(transport.kernel.now()))
+        rows += handle.recorder.rows()
+        transport.close()
+    outcomes = world.gather(outcome_of(handle, rows))
     if outcomes is not None:
         case.judge(outcomes)
+
+
+class WishAt:
+    """The wish to stop, from the n-th time that it is asked for."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+
+    def __call__(self) -> bool:
+        self._left -= 1
+        return self._left <= 0
+
+
+def never() -> bool:
+    """No wish to stop."""
+    return False
 
 
 def expect(case: Case, error: TaskFailed) -> None:
@@ -161,8 +197,8 @@ def expect(case: Case, error: TaskFailed) -> None:
         raise error
 
 
-def outcome_of(handle: RankHandle) -> Outcome:
-    """Where a rank stands."""
+def outcome_of(handle: RankHandle, rows: list[tuple[Any, ...]] | None = None) -> Outcome:
+    """Where a rank stands; its events are those that its recorder holds, unless they are given."""
     names = (
         "kind", "step", "t0_s", "t1_s", "nbytes", "wire_nbytes", "peer", "label",
         "version_read", "version_applied", "staleness", "loss", "device_s", "mailbox_depth",
@@ -179,5 +215,5 @@ def outcome_of(handle: RankHandle) -> Outcome:
         wire_nbytes=recorder.wire_nbytes,
         messages=recorder.messages,
         left=handle.mailbox.depth,
-        rows=[dict(zip(names, row, strict=True)) for row in recorder.rows()],
+        rows=[dict(zip(names, row, strict=True)) for row in (recorder.rows() if rows is None else rows)],
     )
