@@ -90,7 +90,10 @@ def main(argv: list[str]) -> int:
     for job in planned:
         path = logs / f"{job.name}.sbatch"
         path.write_text(scripts[job.name], encoding="utf-8")
-        after = [f"--dependency={','.join(f'{how}:{ids[name]}' for name, how in job.after)}"] if job.after else []
+        after = []
+        if job.after:  # without the second option, a job whose dependency has failed waits for ever
+            wanted = ",".join(f"{how}:{ids[name]}" for name, how in job.after)
+            after = [f"--dependency={wanted}", "--kill-on-invalid-dep=yes"]
         done = subprocess.run(["sbatch", "--parsable", *after, str(path)], capture_output=True, text=True, check=False)
         if done.returncode:
             said = " ".join(done.stderr.split())

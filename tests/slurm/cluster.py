@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "sinfo", "unshare")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "sinfo", "setpriv", "unshare")
 UP_S, DOWN_S = 20.0, 5.0
 """Longest start and end of the daemons."""
 
@@ -241,8 +241,8 @@ class PrivateSlurm:
         program = _program(arguments[0]) or arguments[0]
         with open(self.folder / "log" / "daemons.out", "ab") as out:
             daemon = subprocess.Popen(
-                [program, *arguments[1:]], env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                start_new_session=True,
+                ["setpriv", "--pdeathsig", "KILL", program, *arguments[1:]], env=self.environment,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip
         self._daemons.append(daemon)
         return daemon
@@ -271,13 +271,15 @@ class PrivateSlurm:
 
 @contextlib.contextmanager
 def private_slurm(**settings: int) -> Iterator[PrivateSlurm]:
-    """A cluster in a folder of its own, which goes with it."""
+    """A cluster in a folder of its own, which goes with it; also if this process is killed."""
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
-    try:
-        with PrivateSlurm(folder, **settings) as cluster:
-            yield cluster
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    # Reads until this process has ended in whatever way, and then removes the folder.
+    last = ["sh", "-c", 'cat >/dev/null; rm -rf -- "$0" || { sleep 1; rm -rf -- "$0"; }', str(folder)]
+    with (
+        subprocess.Popen(last, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True),
+        PrivateSlurm(folder, **settings) as cluster,
+    ):
+        yield cluster
 
 
 def _program(name: str) -> str | None:

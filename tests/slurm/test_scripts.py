@@ -43,7 +43,16 @@ def options(script: str) -> list[str]:
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="no shellcheck here (apt-get install shellcheck)")
-@pytest.mark.parametrize("site", [Site(), EVERYTHING, replace(EVERYTHING, launcher="mpirun", mpi="", warn_s=0)])
+@pytest.mark.parametrize(
+    "site",
+    [
+        *(read(path.stem) for path in sorted(FOLDER.glob("*.toml"))), Site(), EVERYTHING,
+        *(replace(EVERYTHING, **{name: empty}) for name, empty in (
+            ("modules", ()), ("setup", ()), ("environment", {}), ("gpus_per_rank", 0), ("mpi", ""), ("warn_s", 0),
+            ("ranks_per_node", 0), ("exclusive", False), ("sbatch", ()),
+        )), replace(EVERYTHING, launcher="mpirun", mpi=""),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("parts", [1, 3])
 def test_shellcheck_finds_nothing(tmp_path, site, parts):
     for name, script in scripts(site, parts=parts, calibrate_workers=4).items():
