@@ -78,7 +78,9 @@ class Gap:
 
     @property
     def words(self) -> str:
-        """In per cent, with the interval."""
+        """In per cent, with the interval if there is one."""
+        if not math.isfinite(self.high - self.low):
+            return f"{100 * self.mean:+.2f} % (no interval)"
         return f"{100 * self.mean:+.2f} % [{100 * self.low:+.2f}, {100 * self.high:+.2f}]"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 from analysis.papers.claim import Claim, Decision, Verdict
@@ -13,15 +14,16 @@ SIZES = ("small", "middle", "large")
 PERIODS = (1, 5, 10, 30, 100)
 
 
-def decision(verdict: Verdict, found: str, gap_: Gap, *, n: int | None = None, rows: tuple[str, ...] = ()) -> Decision:
-    """A decision whose number is a gap."""
+def decision(verdict: Verdict, found: str, gap_: Gap, *, rows: tuple[str, ...] = ()) -> Decision:
+    """A decision whose number is a gap [%]."""
+    low, high = (100 * gap_.low, 100 * gap_.high) if math.isfinite(gap_.high - gap_.low) else (math.nan, math.nan)
     return Decision(
         verdict=verdict,
         found=found,
-        n=gap_.n if n is None else n,
+        n=gap_.n,
         measured=100 * gap_.mean,
-        low=100 * gap_.low,
-        high=100 * gap_.high,
+        low=low,
+        high=high,
         unit="%",
         rows=rows,
     )
