@@ -38,6 +38,8 @@ def where(runs: pd.DataFrame) -> str:
     if any(math.isfinite(limit) for limit in limits):
         rates = listed([number(limit) for limit in limits if math.isfinite(limit)])
         parts.append(t("each rank limited to {rates} Gbit/s", rates=rates))
+    if beds := _beds(runs):
+        parts.append(t("links of the {beds}", beds=listed(beds)))
     return t(", ").join(parts)
 
 
@@ -47,6 +49,13 @@ def cautions(runs: pd.DataFrame) -> list[str]:
     Args:
         runs: rows of `bench.records.RUNS` of one comparison.
     """
+    if len(_beds(runs)) > 1:
+        return [
+            t(
+                "Caution: these runs were made on several testbeds under one name, and the means are over all of them. "
+                "Give each a study of its own, as paceline testbed run does."
+            )
+        ]
     if not runs["simulated"].all() or len(_wires(runs)) < 2:
         return []
     return [
@@ -55,6 +64,12 @@ def cautions(runs: pd.DataFrame) -> list[str]:
             "them. Give each network a study of its own, as paceline predict does."
         )
     ]
+
+
+def _beds(runs: pd.DataFrame) -> list[str]:
+    """The different testbeds that runs were made on, in words; see `paceline testbed`."""
+    beds = [loaded(str(text)).get("testbed") for text in runs["network"]]
+    return sorted({str(bed["title"]) for bed in beds if isinstance(bed, dict) and "title" in bed})
 
 
 def _wires(runs: pd.DataFrame) -> list[str]:

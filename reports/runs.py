@@ -22,6 +22,7 @@ FACTS = (
     ("parameters", "", noted("parameters")),
     ("batch_size", "samples", noted("per worker and step")),
     ("dropped_rows", "rows", noted("event rows lost")),
+    ("interface_nbytes", "byte", noted("sent by the hosts' interfaces, as the kernel counted")),
     ("mailbox_depth_max", "messages", noted("deepest mailbox")),
     ("clock_offset_s", "s", noted("largest clock offset, removed")),
     ("clock_error_s", "s", noted("clock error that may be left")),

@@ -239,6 +239,16 @@ def test_where_an_answer_holds(results: Results) -> None:
     network = json.dumps({"network": {"latency_s": 5e-5, "bandwidth_Gbit_per_s": 10.0}})
     assert answer_where.where(by_transport["simulated"].assign(network=network)) == "10.0 Gbit/s, latency 50.0 us"
     assert answer_where.where(by_transport["mpi"].assign(provenance="not json", network="[]")) == ""
+    bed = json.dumps({"testbed": {"title": "testbed 1 Gbit/s, 5 ms"}})
+    assert answer_where.where(by_transport["mpi"].assign(network=bed)).endswith(", links of the testbed 1 Gbit/s, 5 ms")
+
+
+def test_runs_on_several_testbeds_under_one_name_are_owned_up_to(results: Results) -> None:
+    own = results.runs[results.runs["transport"] == "mpi"]
+    beds = [json.dumps({"testbed": {"title": f"testbed {rate} Gbit/s"}}) for rate in (1, 10)]
+    assert answer_where.cautions(own.assign(network=beds[0])) == []
+    (caution,) = answer_where.cautions(own.assign(network=[beds[i % 2] for i in range(len(own))]))
+    assert "several testbeds" in caution
 
 
 def test_runs_on_several_networks_under_one_name_are_owned_up_to(results: Results) -> None:

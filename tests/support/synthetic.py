@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.records import EVENTS, HELDOUT, RUNS, SHARES, SNAPSHOTS, write_atomic, write_rows
+from bench.records import EVENTS, HELDOUT, RUNS, SHARES, SNAPSHOTS, unknown_row, write_atomic, write_rows
 
 WORKERS = 4
 SERVER = WORKERS
@@ -225,7 +225,8 @@ def write_run(
     write_rows(
         RUNS,
         [
-            dict(
+            unknown_row(RUNS)
+            | dict(
                 run_id=run_id, study=study, label=label, algorithm=schedule.algorithm, transport=transport,
                 workload=workload, workers=WORKERS, ranks=ranks, seed=seed, simulated=transport == "simulated",
                 status=status, verdict={"failed": text, "crashed": "a rank was lost"}.get(status, VERDICT),
@@ -242,7 +243,7 @@ def write_run(
                 network=json.dumps({"latency_s": 1e-5, "bandwidth_Bps": 1.25e8} if transport == "simulated" else {}),
                 gradients="auto" if transport == "simulated" else "",
                 provenance=json.dumps({**PROVENANCE, "paths": PATHS[transport], "pids": {"0": 100 + seed}}),
-                started_utc="2026-11-20T10:00:00Z", tuning_trials=-1, tuning_searched="", energy_J=math.nan,
+                started_utc="2026-11-20T10:00:00Z", interruptions=0,
             )
         ],
         run / "run.parquet",
