@@ -105,7 +105,9 @@ def penalty_grows(evidence: Evidence) -> Decision:
     grid, rows = _grid(evidence)
     found = best_momentum(grid)
     penalty = found["statistical_penalty"].to_numpy(dtype=np.float64)
-    rank = float(pd.Series(found["workers"]).corr(pd.Series(penalty), method="spearman"))
+    # All alike have no rank correlation.
+    alike = np.ptp(penalty) == 0
+    rank = 0.0 if alike else float(found["workers"].corr(pd.Series(penalty), method="spearman"))
     verdict: Verdict
     if np.isnan(penalty).any() or len(penalty) < 4 or found["seeds"].min() < LEAST_SEEDS:
         verdict = "not shown"

@@ -33,7 +33,7 @@ def memoryless(scale: Scale) -> Rows:
     runs = 1500 if scale == "quick" else 15_000
     rows: Rows = []
     for workers, writes in ((1, 30), (2, 40), (4, 60), (8, 80)) if scale == "quick" else (
-        (1, 30), (2, 40), (4, 60), (8, 80), (16, 120),
+        (1, 30), (2, 40), (4, 60), (8, 80), (16, 160),
     ):  # fmt: skip
         for momentum in (0.0,) if workers < 4 else (0.0, 0.3, -0.5):
             rows += _moments(workers, momentum, MEMORYLESS, "exponential", writes=writes, runs=runs)

@@ -19,13 +19,14 @@ from bench.experiments.quadratics import centred, curvatures, models, prepared
 ETA = 2.1
 """Learning rate of the map: with curvatures up to 1 it is the largest eta h."""
 DIMENSION, CONDITION = 48, 40.0
+ALPHAS = {"quick": 25, "full": 49}
 EARLY, LATE = 100, 300
 """Rounds between which growth is measured."""
 
 
 def easgd_map(scale: Scale) -> Rows:
     """Growth of round-robin EASGD with period 1 over a grid: one row per workers, alpha and eta h."""
-    rates = np.linspace(0.04, 1.0, 25 if scale == "quick" else 49)
+    rates = np.linspace(0.04, 1.0, ALPHAS[scale])
     rows: Rows = []
     for workers in (1, 3, 8) if scale == "quick" else (1, 3, 8, 16):
         workload = centred(workers, dimension=DIMENSION, condition=CONDITION)

@@ -1,0 +1,360 @@
+"""The rules of the claims on asynchrony as momentum: none can pass whatever it is given. And its experiments, tiny."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.asynchrony.mean_path import heavy_ball_path
+from analysis.asynchrony.server import exponential, quadratic, simulate
+from analysis.papers.async_momentum import PAPER, rates, tuning
+from analysis.papers.claim import Decision
+from analysis.papers.evidence import TABLE, Evidence, Missing
+from analysis.theory.delays import constant_limit, memoryless_limit, moment_map, scaled_limit
+from bench.experiments.async_momentum import EXPERIMENTS, edges, ensembles
+from bench.experiments.quadratics import MEMORYLESS
+from bench.records import EVENTS, HELDOUT, RUNS, SHARES, SNAPSHOTS, Results
+
+CLAIMS = {claim.id: claim for claim in PAPER.claims}
+TABLES = (RUNS, EVENTS, SNAPSHOTS, HELDOUT, SHARES)
+
+
+def decided(claim: str, evidence: Evidence) -> Decision:
+    return CLAIMS[claim].decide(evidence)
+
+
+def tabled(folder: Path, part: str, rows: Iterable[dict[str, Any]]) -> Evidence:
+    (folder / part).mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(list(rows)).to_parquet(folder / part / TABLE)
+    return Evidence(folder, "quick")
+
+
+def studied(evidence: Evidence, part: str, rows: Iterable[dict[str, Any]], events: Any = None) -> None:
+    """Runs that reach the target after `steps` (of 1000) of one sample a batch; infinite: never."""
+    runs, heldout = [], []
+    for k, row in enumerate(rows):
+        settings = {"momentum": row.get("momentum", 0.0), "optimizer": {"lr": row.get("lr", 0.1)}}
+        settings["group_size"] = row.get("group_size", 1)
+        run = f"{part}-{k}"
+        runs.append(
+            {
+                "run_id": run, "algorithm": row.get("algorithm", "async-sgd"), "label": f"l{k}", "study": part,
+                "workload": "w", "transport": "simulated", "simulated": True, "workers": row["workers"],
+                "seed": row["seed"], "status": row.get("status", "completed"), "batch_size": 1, "target_loss": 0.5,
+                "settings": json.dumps(settings), "duration_s": 1000.0, "steps": row.get("done", 1000),
+            }
+        )  # fmt: skip
+        for samples in np.unique([0.0, row["steps"], 1000.0]):
+            if math.isfinite(samples):
+                reached = samples >= row["steps"]
+                heldout.append(
+                    {
+                        "run_id": run, "t_s": samples, "samples": samples, "heldout_loss": 0.4 if reached else 2.0,
+                        "heldout_metric": row.get("accuracy", 0.5), "nbytes": 0, "wire_nbytes": 0,
+                    }
+                )  # fmt: skip
+    frames = {t.name: t.schema.empty_table().to_pandas() for t in TABLES}
+    frames["runs"] = pd.DataFrame(runs).reindex(columns=[c.name for c in RUNS.columns])
+    frames["heldout"] = pd.DataFrame(heldout).reindex(columns=[c.name for c in HELDOUT.columns])
+    if events is not None:
+        frames["events"] = events
+    evidence._results[part] = Results(*(frames[t.name] for t in TABLES))
+
+
+# -- exact claims ------------------------------------------------------------------------------------------------------
+
+
+def geometric(p: Callable[[int], float], gradients: int = 400_000) -> list[dict[str, Any]]:
+    rows = []
+    for workers in (2, 4, 8):
+        tau = np.arange(200)
+        law = p(workers) * (1 - p(workers)) ** tau
+        rows += [
+            {"workers": workers, "staleness": t, "gradients": n} for t, n in enumerate(np.rint(gradients * law)) if n
+        ]
+    return [row | {"gradients": int(row["gradients"])} for row in rows]
+
+
+def test_b1(tmp_path: Path) -> None:
+    assert decided("B1", tabled(tmp_path, "staleness", geometric(lambda m: 1 / m))).verdict == "reproduced"
+    assert decided("B1", tabled(tmp_path, "staleness", geometric(lambda m: 0.9 / m))).verdict == "contradicted"
+    assert decided("B1", tabled(tmp_path, "staleness", geometric(lambda m: 1 / m, 1000))).verdict == "not shown"
+
+
+def mean_rows(implicit: Callable[[int], float], settings: Iterable[tuple[int, float]]) -> list[dict[str, Any]]:
+    """Mean paths of heavy ball with some implicit momentum, of 10 000 runs with a spread of 0.1."""
+    rows = []
+    for workers, momentum in settings:
+        for a in np.geomspace(0.03, 1.5, 30):
+            path = heavy_ball_path(
+                quadratic([a]), [1.0], writes=30, lr=1.0, implicit=implicit(workers), momentum=momentum
+            )[:, 0]
+            rows += [
+                {
+                    "workers": workers, "momentum": momentum, "law": "exponential", "a": a, "write": t, "runs": 10_000,
+                    "mean": m, "mean_square": m * m + 0.01, "staleness": "",
+                }
+                for t, m in enumerate(path)
+            ]  # fmt: skip
+    return rows
+
+
+SETTINGS = [(m, mu) for m in (2, 4, 8) for mu in (0.0, 0.3)]
+
+
+def test_b3(tmp_path: Path) -> None:
+    right, wrong = (lambda m: 1 - 1 / m), (lambda m: 0.8 * (1 - 1 / m))
+    assert decided("B3", tabled(tmp_path, "mean-path", mean_rows(right, SETTINGS))).verdict == "reproduced"
+    assert decided("B3", tabled(tmp_path, "mean-path", mean_rows(wrong, SETTINGS))).verdict == "contradicted"
+    assert decided("B3", tabled(tmp_path, "mean-path", mean_rows(right, SETTINGS[:2]))).verdict == "not shown"
+
+
+def test_b4(tmp_path: Path) -> None:
+    def rows(late: int, a_least: float = 0.02) -> Evidence:
+        """Workers in turn that say a staleness of 3, but are `late` writes behind."""
+        made = []
+        for a in np.geomspace(a_least, 0.33, 12):
+            w = [1.0]
+            for t in range(40):
+                w.append(w[-1] - a * w[max(t - late, 0)])
+            made += [
+                {
+                    "workers": 4, "law": "fixed", "a": a, "write": t, "mean": m,
+                    "staleness": json.dumps([0, 0, 0, 5]) if a == a_least and t < 40 else "",
+                }
+                for t, m in enumerate(w)
+            ]  # fmt: skip
+        return tabled(tmp_path, "other-laws", made)
+
+    assert decided("B4", rows(3)).verdict == "reproduced"
+    assert decided("B4", rows(0)).verdict == "contradicted"
+    assert decided("B4", rows(3, a_least=0.3)).verdict == "reproduced"
+
+
+def test_b5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert decided("B5", Evidence(tmp_path, "quick")).verdict == "reproduced"
+    monkeypatch.setattr(rates, "FIGURE_6", tuple(-value for value in rates.FIGURE_6))
+    assert decided("B5", Evidence(tmp_path, "quick")).verdict == "contradicted"
+
+
+def edge_rows(factor: float, delays: Iterable[int] = (0, 1, 3, 7, 15)) -> list[dict[str, Any]]:
+    return [
+        {"server": server, "staleness": d, "a": a, "grows": bool(a > factor * limit(d))}
+        for server, limit in (("async-sgd", constant_limit), ("sa-asgd", scaled_limit))
+        for d in delays
+        for a in np.geomspace(0.05, 3.0, 1500)
+    ]
+
+
+def square_rows(factor: float) -> list[dict[str, Any]]:
+    """Exact second moments, of rates that are `factor` times what they are said to be."""
+    rows = []
+    for workers in (2, 4):
+        for a in np.geomspace(0.05, 2.0, 40):
+            moments, step = np.ones(4), moment_map(a * factor, workers=workers)
+            for t in range(10 * workers + 1):
+                rows.append(
+                    {"workers": workers, "momentum": 0.0, "a": a, "write": t, "mean_square": moments[0]}
+                )  # fmt: skip
+                moments = step @ moments
+    return rows
+
+
+def test_b10_and_c1(tmp_path: Path) -> None:
+    tabled(tmp_path, "mean-path", square_rows(1.0))
+    assert decided("B10", tabled(tmp_path, "edges", edge_rows(1.0))).verdict == "reproduced"
+    assert decided("C1", Evidence(tmp_path, "quick")).verdict == "reproduced"
+    assert decided("B10", tabled(tmp_path, "edges", edge_rows(1.1))).verdict == "contradicted"
+    assert decided("C1", Evidence(tmp_path, "quick")).verdict == "contradicted"
+    assert decided("B10", tabled(tmp_path, "edges", edge_rows(1.0, [3]))).verdict == "not shown"
+    assert decided("C1", Evidence(tmp_path, "quick")).verdict == "not shown"
+    tabled(tmp_path, "mean-path", square_rows(1.2))
+    assert decided("B10", tabled(tmp_path, "edges", edge_rows(1.0))).verdict == "contradicted"
+
+
+def test_the_edge_in_mean_square_is_the_limit() -> None:
+    table = pd.DataFrame(square_rows(1.0))
+    for workers in (2, 4):
+        found = rates.square_edge(table[table["workers"] == workers], workers)
+        assert found == pytest.approx(memoryless_limit(workers), rel=0.005)
+    assert math.isnan(rates.square_edge(table[table["workers"] == 2], 4)), "too few writes"
+    assert math.isnan(rates.edge(pd.DataFrame({"a": [1.0, 2.0], "grows": [False, False]})))
+
+
+def test_c2(tmp_path: Path) -> None:
+    def rows(away: float, plain: float = 1.0, count: int = 3) -> Evidence:
+        made = [{"workers": m, "away": away, "plain": plain} for m in (2, 8, 16)[:count]]
+        return tabled(tmp_path, "compensation", made)
+
+    assert decided("C2", rows(1e-12)).verdict == "reproduced"
+    assert decided("C2", rows(1e-6)).verdict == "contradicted"
+    assert decided("C2", rows(0.0, plain=0.0)).verdict == "contradicted", "nothing was late"
+    assert decided("C2", rows(0.0, count=1)).verdict == "not shown"
+
+
+def test_b9(tmp_path: Path) -> None:
+    def rows(said: Callable[[int], int], everyone: bool = True) -> Evidence:
+        """Paths of the model system, with `said(M)` workers said to be M."""
+        made = []
+        for workers in (2, 4, 8, 16) if everyone else (2,):
+            for kind, noise, writes, runs in (("noiseless", 0.0, 900, 1), ("noisy", 0.01, 150, 150)):
+                h = np.logspace(-np.log10(50), 0, 20)
+                found = simulate(
+                    quadratic(h), np.ones(20), workers=said(workers), writes=writes, lr=0.05, noise=noise,
+                    service=exponential, replicas=runs, seed=workers,
+                )  # fmt: skip
+                made += [
+                    {"kind": kind, "workers": workers, "run": k, "write": t, "center": w}
+                    for k, path in enumerate(found.path)
+                    for t, w in enumerate(path)
+                ]
+        return tabled(tmp_path, "trajectories", made)
+
+    assert decided("B9", rows(lambda m: m)).verdict == "reproduced"
+    assert decided("B9", rows(lambda m: 2 * m)).verdict == "contradicted"
+    assert decided("B9", rows(lambda m: m, everyone=False)).verdict == "not shown"
+
+
+# -- learning claims and real ranks ------------------------------------------------------------------------------------
+
+Cost = Callable[[int, float], float]
+
+
+def swept(tmp_path: Path, cost: Cost, seeds: int = 3) -> Evidence:
+    """Steps to the target by workers and momentum; a second learning rate takes twice as many."""
+    evidence = Evidence(tmp_path, "quick")
+    for workers, part in zip(tuning.WORKERS, tuning.PARTS, strict=True):
+        rows = [
+            {"workers": workers, "seed": s, "momentum": mu, "lr": lr, "steps": times * cost(workers, mu) + s}
+            for mu in (-0.5, 0.0, 0.5, 0.9)
+            for lr, times in ((0.1, 1), (0.3, 2))
+            for s in range(seeds)
+        ]
+        studied(evidence, part, rows)
+    return evidence
+
+
+def falling(workers: int, momentum: float) -> float:
+    """The best momentum goes 0.9, 0.5, .., -0.5 as workers are added, and the steps grow."""
+    best = {1: 0.9, 2: 0.5, 4: 0.5, 8: 0.0, 16: 0.0, 32: -0.5}[workers]
+    return 10 * workers * (1 + abs(momentum - best))
+
+
+def test_b6_b7_b8(tmp_path: Path) -> None:
+    found = swept(tmp_path, falling)
+    assert [decided(claim, found).verdict for claim in ("B6", "B7", "B8")] == ["reproduced"] * 3
+    assert decided("B7", found).measured == pytest.approx(1.9, rel=0.01)
+    opposite = swept(tmp_path, lambda m, mu: 400 / m * (1 + abs(mu - (m - 16) / 32)))
+    assert [decided(claim, opposite).verdict for claim in ("B6", "B8")] == ["contradicted"] * 2
+    flat = swept(tmp_path, lambda m, mu: 100.0)
+    assert decided("B7", flat).verdict == "contradicted"
+    assert [decided(claim, flat).verdict for claim in ("B6", "B8")] == ["not shown", "contradicted"]
+    few = swept(tmp_path, falling, seeds=2)
+    assert [decided(claim, few).verdict for claim in ("B6", "B7", "B8")] == ["not shown"] * 3
+    never = swept(tmp_path, lambda m, mu: math.inf)
+    assert [decided(claim, never).verdict for claim in ("B6", "B7", "B8")] == ["not shown"] * 3
+
+
+def test_b7_a_momentum_that_never_gets_there_costs_without_bound(tmp_path: Path) -> None:
+    found = decided("B7", swept(tmp_path, lambda m, mu: math.inf if mu == 0.9 else 10.0))
+    assert found.verdict == "reproduced" and math.isnan(found.measured)
+
+
+def test_b11(tmp_path: Path) -> None:
+    def rows(steps: Callable[[int], float], done: Callable[[int], int], seeds: int = 3) -> Evidence:
+        """Samples of all members to the target, and gradients in the run, by number of groups."""
+        evidence = Evidence(tmp_path, "quick")
+        made = [
+            {"workers": 8, "group_size": 8 // g, "seed": s, "steps": steps(g) * 8 / g, "done": done(g) * 8 // g}
+            for g in (1, 2, 4, 8)
+            for s in range(seeds)
+        ]
+        studied(evidence, "groups", made)
+        return evidence
+
+    good = rows(lambda g: 50 + 5 * g, lambda g: 100 * g)
+    assert decided("B11", good).verdict == "reproduced"
+    table = tuning.efficiency(good)
+    assert table["step_s"].tolist() == pytest.approx([10, 5, 2.5, 1.25])
+    assert table["steps"].tolist() == pytest.approx([55, 60, 70, 90])
+    assert decided("B11", rows(lambda g: 60 - 5 * g, lambda g: 100 * g)).verdict == "partly"
+    assert decided("B11", rows(lambda g: 60 - 5 * g, lambda g: 800 // g)).verdict == "contradicted"
+    assert decided("B11", rows(lambda g: 50 + 5 * g, lambda g: 100 * g, seeds=1)).verdict == "not shown"
+
+
+def test_c3(tmp_path: Path) -> None:
+    def rows(others: tuple[float, float, float], seeds: int = 3) -> Evidence:
+        evidence = Evidence(tmp_path, "quick")
+        accuracy = dict(zip(("async-sgd", *tuning.MITIGATED), (0.9, *others), strict=True))
+        made = [
+            {"algorithm": name, "workers": 16, "seed": s, "steps": 10.0, "accuracy": a + 1e-3 * s}
+            for name, a in accuracy.items()
+            for s in range(seeds)
+        ]
+        studied(evidence, "mitigation", made)
+        return evidence
+
+    assert decided("C3", rows((0.95, 0.9, 0.9))).verdict == "reproduced"
+    assert decided("C3", rows((0.95, 0.8, 0.9))).verdict == "partly"
+    assert decided("C3", rows((0.8, 0.9, 0.9))).verdict == "contradicted"
+    assert decided("C3", rows((0.9, 0.9, 0.9))).verdict == "not shown"
+    assert decided("C3", rows((0.95, 0.9, 0.9), seeds=2)).verdict == "not shown"
+
+
+def test_b2(tmp_path: Path) -> None:
+    def rows(late: Callable[[int], int], seeds: int = 3) -> Evidence:
+        evidence, made, events = Evidence(tmp_path, "quick"), [], []
+        for k, (workers, seed) in enumerate((m, s) for m in (2, 4) for s in range(seeds)):
+            made.append({"workers": workers, "seed": seed, "steps": 10.0})
+            for t in range(400):
+                common = {"run_id": f"mpi-staleness-{k}", "rank": workers, "t0_s": t, "t1_s": float(t)}
+                events.append(common | {"kind": "apply", "peer": -1, "staleness_updates": late(workers)})
+                events.append(common | {"kind": "serve", "peer": t % workers, "staleness_updates": -1})
+        studied(evidence, "mpi-staleness", made, pd.DataFrame(events))
+        return evidence
+
+    assert decided("B2", rows(lambda m: m - 1)).verdict == "reproduced"
+    assert decided("B2", rows(lambda m: m)).verdict == "contradicted"
+    assert decided("B2", rows(lambda m: 1)).verdict == "partly"
+    assert decided("B2", rows(lambda m: m - 1, seeds=2)).verdict == "not shown"
+
+
+@pytest.mark.parametrize("claim", sorted(set(CLAIMS) - {"B5"}))  # B5 is the theory beside a figure
+def test_without_evidence_nothing_is_decided(claim: str, tmp_path: Path) -> None:
+    with pytest.raises(Missing):
+        decided(claim, Evidence(tmp_path, "quick"))
+
+
+# -- experiments -------------------------------------------------------------------------------------------------------
+
+
+def test_every_experiment_is_a_part() -> None:
+    assert {part.name for part in PAPER.parts if part.kind == "experiment"} == set(EXPERIMENTS)
+    assert {part for claim in PAPER.claims for part in claim.parts} == {part.name for part in PAPER.parts}
+
+
+def test_a_path_holds_every_write_and_its_staleness() -> None:
+    path, staleness = ensembles._path(3, 0.0, MEMORYLESS, 1, 0.5, 4, 8.0, writes=25)
+    assert path.shape == (26, 4) and len(staleness) == 25
+    h = 0.5 * np.logspace(-np.log10(8.0), 0, 4)
+    for t, late in enumerate(staleness):
+        assert path[t + 1] == pytest.approx(path[t] - h * path[t - late], abs=1e-14)
+
+
+def test_moments_of_a_small_ensemble() -> None:
+    rows = pd.DataFrame(ensembles._moments(2, 0.0, MEMORYLESS, "exponential", writes=6, runs=5))
+    assert len(rows) == ensembles.DIMENSION * 7
+    assert (rows.loc[rows["write"] == 0, "mean"] == 1).all()
+    assert sum(sum(json.loads(s)) for s in rows["staleness"] if s) == 6 * 5
+
+
+def test_compensation_by_the_registered_server(tmp_path: Path) -> None:
+    evidence = tabled(tmp_path, "compensation", edges.exact_compensation("quick"))
+    assert decided("C2", evidence).verdict == "reproduced"
