@@ -6,7 +6,15 @@ With it the gossip algorithms that it is compared with or rests on, whose claims
 from __future__ import annotations
 
 from analysis.papers.claim import Claim, Paper, Part
-from analysis.papers.dsgd_aau import gossip_learning, gossip_rounds, gossip_time, growth, pathsearch, rivals
+from analysis.papers.dsgd_aau import (
+    gossip_learning,
+    gossip_limits,
+    gossip_rounds,
+    gossip_time,
+    growth,
+    pathsearch,
+    rivals,
+)
 
 PARTS = (
     Part(name="linear-speedup", kind="experiment", what="noisy quadratics over workers and iterations"),
@@ -60,13 +68,13 @@ CLAIMS: tuple[Claim, ...] = (
     gossip_rounds.STABILITY,
     gossip_rounds.DIRECTED,
     gossip_time.OVERLAP,
-    gossip_rounds.COMPRESSION,
-    gossip_rounds.POWER_GOSSIP,
+    gossip_limits.COMPRESSION,
+    gossip_limits.POWER_GOSSIP,
     gossip_time.PRAGUE,
     gossip_time.SHARED,
     gossip_learning.MATCHINGS,
     gossip_learning.SLOW_MOMENTUM,
-    gossip_rounds.PUSH_BIAS,
+    gossip_limits.PUSH_BIAS,
     gossip_time.CROSSOVER,
 )
 
