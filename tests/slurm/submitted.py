@@ -23,7 +23,7 @@ seeds = [0, 1]
 workers = [2]
 transports = ["mpi", "simulated"]
 [budget]
-steps = 20
+seconds = 1.0
 snapshots = 3
 [[workload]]
 name = "quadratic"
