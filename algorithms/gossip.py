@@ -33,7 +33,8 @@ async def average(
     Args:
         decode: what a vector stands for, where v is the wire of a compressor; for this rank's own v too.
     """
-    for j in topology.outgoing(w.rank, w.size, t, w.seed):
+    # Each rank begins with those after it: if all began with the lowest, some would be sent to by two at once.
+    for j in sorted(topology.outgoing(w.rank, w.size, t, w.seed), key=lambda j: (j - w.rank) % w.size):
         w.send(j, GOSSIP, v)
     mean: Tensor | None = None
     for j, weight in topology.incoming(w.rank, w.size, t, w.seed).items():
