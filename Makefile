@@ -44,7 +44,7 @@ help:
 	@echo "make demo       set up, run every algorithm briefly, write the report ($(OUT)/report.html)"
 	@echo "make test       set up, then ruff, mypy and the fast tests (also the ones under mpirun)"
 	@echo "make test-browser  the report in Chromium: layout, sorting, filtering, sliders, accessibility, printing"
-	@echo "make test-slurm batch jobs on a real Slurm, which needs Debian's slurmctld, slurmd, slurm-client and munge"
+	@echo "make test-slurm batch jobs on a real Slurm, which needs Debian's slurmctld, slurmd, slurm-client, munge, libpmix-dev"
 	@echo "make test-testbed  hosts from network namespaces with shaped links, which needs root and iproute2"
 	@echo "make reproduce  the five papers, claim by claim (SCALE=full: some hours), into docs/papers/LEDGER.md"
 	@echo "make setup      only the set-up, in $(VENV)"
@@ -121,8 +121,13 @@ test: lint
 test-browser: setup
 	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "browser and not slow" tests/reports/browser
 
+# ReFrame in an environment of its own: it brings much that Paceline does not need. Without it its test is skipped.
+.venv-reframe/bin/reframe:
+	@{ $(PYTHON) -m venv .venv-reframe && .venv-reframe/bin/python -m pip --disable-pip-version-check install -q \
+	  -c constraints.txt ReFrame-HPC; } || echo "warning: ReFrame could not be installed; its test will be skipped" >&2
+
 # Brings up a real Slurm in a temporary folder and takes it down again.
-test-slurm: setup
+test-slurm: setup .venv-reframe/bin/reframe
 	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm tests/slurm
 
 # Hosts from network namespaces with shaped links; needs root (or user namespaces) and iproute2.
@@ -146,4 +151,4 @@ clean:
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf .venv .venv-system
+	rm -rf .venv .venv-system .venv-reframe

@@ -31,7 +31,9 @@ def missing() -> str:
     """Why there can be no Slurm here; "" if there can."""
     absent = [program for program in PROGRAMS if _program(program) is None]
     if absent:
-        return f"not installed: {', '.join(absent)} (apt-get install slurmctld slurmd slurm-client munge)"
+        return f"not installed: {', '.join(absent)} (apt-get install slurmctld slurmd slurm-client munge libpmix-dev)"
+    if not list(Path("/usr/lib").glob("*/pmix2/lib/libpmix.so")):  # where Debian's plugin for srun --mpi=pmix looks
+        return "not installed: PMIx for srun (apt-get install libpmix-dev)"
     tried = subprocess.run(
         [*_namespaces(), "true"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
     )
