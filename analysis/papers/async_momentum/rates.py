@@ -74,7 +74,7 @@ def square_edge(table: pd.DataFrame, workers: int) -> float:
     square = table.pivot(index="a", columns="write", values="mean_square").sort_index()
     if not {first := WINDOW[0] * workers, last := WINDOW[1] * workers} <= set(square.columns):
         return float("nan")
-    growth = np.log(square[last] / square[first]).to_numpy()
+    growth = np.log(square[last].to_numpy() / square[first].to_numpy())
     rates = np.log(square.index.to_numpy(dtype=np.float64))
     shrinks = np.flatnonzero(growth <= 0)
     if not len(shrinks) or shrinks[-1] == len(growth) - 1:

@@ -49,7 +49,8 @@ def turns(scale: Scale) -> Rows:
             size = torch.stack(path).abs()
             middle, late = size[len(size) // 2 :][:stretch].amax(0), size[-stretch:].amax(0)
             for a, before, after in zip(LARGEST * curvatures(DIMENSION, CONDITION), middle, late, strict=True):
-                grows = not float(after) < float(before)  # what is no number any more has grown too
+                # What is no number any more has grown too; what is 0 has shrunk below the least number.
+                grows = float(after) != 0 and not float(after) < float(before)
                 rows.append({"server": name, "staleness": delay, "a": a, "writes": len(size), "grows": grows})
     return rows
 
