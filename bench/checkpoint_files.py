@@ -17,7 +17,6 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -47,7 +46,7 @@ class Past:
         started_utc: when it was first started, ISO 8601.
         clock_offset_s, clock_error_s: the largest so far.
         joules, unknown, left_out: see `bench.energy.Reading`.
-        places: where the ranks were, a list for each interruption.
+        places: the ranks' hosts, a list for each interruption.
     """
 
     run_id: str
@@ -63,7 +62,7 @@ class Past:
     joules: Mapping[str, float] = field(default_factory=dict)
     unknown: str = ""
     left_out: str = ""
-    places: tuple[Any, ...] = ()
+    places: tuple[list[str], ...] = ()
     format: int = FORMAT
 
 

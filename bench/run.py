@@ -154,7 +154,7 @@ def _simulated(
         simulation.log.spill(folder)
         states[0]["records"][-1] = simulation.log.parts
         elapsed_s, parts = simulation.kernel.now(), {"0": simulation.log.parts}
-        now = _past(cell, workload, past, elapsed_s, started, parts, Clocks(), VIRTUAL, [provenance.here()])
+        now = _past(cell, workload, past, elapsed_s, started, parts, Clocks(), VIRTUAL, [socket.gethostname()])
         checkpoint_files.write(folder, dict(enumerate(states)), now, first=True, meet=lambda: None)
         raise Interrupted(f"at {elapsed_s:.4g} s of its clock, its state is saved")
     return finish(
@@ -220,7 +220,7 @@ def _measured(
         handle.recorder.log.spill(folder)
         elapsed_s = max(world.allgather(transport.kernel.now()))
         parts = dict(world.allgather((str(rank), handle.recorder.log.parts)))
-        places = world.allgather(provenance.here())
+        places = world.allgather(socket.gethostname())
         now = _past(cell, workload, past, elapsed_s, started, parts, clocks, drawn, places)
         checkpoint_files.write(folder, {rank: checkpoint.save(handle)}, now, first=rank == 0, meet=world.Barrier)
         transport.close()
@@ -320,7 +320,7 @@ def _past(
     parts: dict[str, int],
     clocks: Clocks,
     drawn: energy.Reading,
-    places: list[Any],
+    places: list[str],
 ) -> Past:
     """What a run that is interrupted now has behind it."""
     wall_s = time.perf_counter() - started
@@ -447,7 +447,7 @@ def finish(
     if past is not None:
         wall_s, started_utc, drawn = past.wall_s + wall_s, past.started_utc, energy.after(_drawn(past), drawn)
         clocks = Clocks(max(clocks.offset_s, past.clock_offset_s), max(clocks.error_s, past.clock_error_s))
-        earlier = {"ranks before interruptions": past.places}
+        earlier = {"hosts before interruptions": past.places}
     row = blank_row(cell) | {
         "workload": workload.name if cell.workload.name == cell.workload.settings.title else cell.workload.name,
         "status": verdict.status,

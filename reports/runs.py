@@ -21,6 +21,7 @@ FACTS = (
     ("wall_s", "s", noted("wall clock, evaluation included")),
     ("parameters", "", noted("parameters")),
     ("batch_size", "samples", noted("per worker and step")),
+    ("interruptions", "", noted("times interrupted and continued")),
     ("dropped_rows", "rows", noted("event rows lost")),
     ("interface_nbytes", "byte", noted("sent by the hosts' interfaces, as the kernel counted")),
     ("mailbox_depth_max", "messages", noted("deepest mailbox")),
@@ -93,7 +94,7 @@ def runs_of(
 
 def _numbers(setting: Setting, runs: pd.DataFrame, table: pd.DataFrame) -> ShownTable:
     """A row per run with its numbers; those of completed runs only."""
-    own = ["run_id", "steps", "samples", "nbytes", "wire_nbytes", "wall_s"]
+    own = ["run_id", "steps", "samples", "nbytes", "wire_nbytes", "wall_s", "interruptions"]
     measured = ["duration_s", *METRICS]
     frame = table.merge(runs[own], on="run_id")
     frame["run_id"] = frame["run_id"].astype(str)
@@ -104,7 +105,11 @@ def _numbers(setting: Setting, runs: pd.DataFrame, table: pd.DataFrame) -> Shown
 
     def mark(row: Mapping[str, Any]) -> Mark:
         return Mark(
-            badges=[("sim", t("simulated"))] if row["simulated"] else [],
+            badges=[
+                *[("sim", t("simulated"))] * bool(row["simulated"]),
+                *[("interrupted", t("interrupted {count} times", count=row["interruptions"]))]
+                * (row["interruptions"] > 0),
+            ],
             classes=" ".join(
                 [*["simulated"] * bool(row["simulated"]), *["void"] * (row["status"] in ("failed", "crashed"))]
             ),

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -68,3 +69,60 @@ def test_the_handler_sets_a_flag_and_does_nothing_else():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+GOES_ON = """
+name = "goes-on"
+workers = [3]
+transports = ["simulated"]
+network = { latency_s = 1e-4, bandwidth_Gbit_per_s = 1e-2 }
+[[workload]]
+name = "quadratic"
+budget = { seconds = 30.0, snapshots = 7 }
+compute = { gradient_s = 1e-3, distribution = "lognormal", sigma = 0.3 }
+[[algorithm]]
+name = "d-psgd"
+"""
+
+
+@pytest.mark.timeout(600)
+def test_interrupted_three_times_a_run_is_the_uninterrupted_one(tmp_path):
+    """By signals to the command, each part in processes of its own: the same held-out table, bit for bit, and the same
+    events."""
+    study = tmp_path / "goes-on.toml"
+    study.write_text(GOES_ON)
+
+    def command(out):
+        return [sys.executable, "-m", "paceline", "run", str(study), "--out", str(out)]
+
+    out = tmp_path / "out"
+    for number in range(3):
+        with subprocess.Popen(command(out), stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            if number == 0:
+                while not list(out.glob("runs/*")) and process.poll() is None:
+                    time.sleep(0.05)
+            else:
+                assert any("goes on at" in line for line in process.stderr)
+            os.kill(process.pid, signal.SIGUSR2)
+            said = process.stderr.read()
+            assert process.wait(120) == EXIT_CODE, said
+        assert "its state is saved" in said
+        assert [path.name for path in out.glob("runs/*/checkpoint/*")] == [f"{number + 1:04d}"]
+        assert load(out).runs.empty
+    ended = subprocess.run(command(out), check=True, capture_output=True, text=True)
+    assert "after 3 interruptions" in ended.stderr
+    assert not list(out.glob("runs/*/checkpoint"))
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    ours, theirs = load(out), load(tmp_path / "whole")
+    assert list(ours.runs["interruptions"]) == [3] and list(theirs.runs["interruptions"]) == [0]
+    assert list(ours.runs["status"]) == ["completed"]
+    for name in ("steps", "samples", "nbytes", "wire_nbytes", "duration_s", "mailbox_depth_max"):
+        assert list(ours.runs[name]) == list(theirs.runs[name])
+    assert ours.heldout.equals(theirs.heldout)
+
+    def in_order(results):
+        frame = results.events.drop(columns="run_id").astype({"kind": str, "label": str})
+        return frame.sort_values(list(frame.columns)).reset_index(drop=True)
+
+    assert in_order(ours).equals(in_order(theirs))
