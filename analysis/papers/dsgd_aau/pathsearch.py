@@ -63,7 +63,7 @@ def _mixing(evidence: Evidence) -> Decision:
     worst = table[["row_error", "column_error", "mean_error"]].max(axis=1)
     holds = ((worst <= EXACT) & (table["least"] >= 0) & (table["closed"] > 0)).tolist()
     runs = evidence.results("ranks").runs
-    real = runs[runs["algorithm"] == "dsgd-aau"]
+    real = runs[(runs["algorithm"] == "dsgd-aau") & runs["status"].isin(("completed", "failed"))]
     conserved = [bool(CONSERVED in verdict) for verdict in real["verdict"]]
     found = (
         f"largest error of a sum of P(k)...P(1) or of the mean {worst.max():.1g} over {len(table)} runs; the sum of "
