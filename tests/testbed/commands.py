@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -41,14 +40,13 @@ class Traces:
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     namespaces: set[str] = field(default_factory=set)
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """For the command."""
-        return {**os.environ, MARK: self.mark}
+    def environment(self, temporary: Path) -> dict[str, str]:
+        """For the command, which should leave nothing in this folder."""
+        return {**os.environ, MARK: self.mark, "TMPDIR": str(temporary)}
 
     def processes(self) -> list[int]:
         """Of the command, zombies left out."""
-        return [pid for pid in _pids() if f"{MARK}={self.mark}".encode() in _bytes(pid, "environ").split(b"\0")]
+        return [pid for pid in pids() if f"{MARK}={self.mark}".encode() in said(pid, "environ").split(b"\0")]
 
     def note(self) -> int:
         """Remember the namespaces that the command's processes are in now; how many that are not ours."""
@@ -57,24 +55,25 @@ class Traces:
         self.namespaces |= seen - own - {""}
         return len(self.namespaces)
 
-    def left(self) -> list[str]:
-        """What is left: processes, and namespaces that any process of the machine is in or that are mounted."""
+    def left(self, since_s: float) -> list[str]:
+        """What is left: processes; namespaces that a process is in which was there before `since_s`, since the kernel
+        gives their numbers to new ones; and namespaces that are mounted."""
         kinds = ("net", "mnt", "pid", "uts")
-        found = [f"process {pid}: {_bytes(pid, 'cmdline')!r}" for pid in self.processes()]
-        alive = {_namespace(pid, kind) for pid in _pids() for kind in kinds}
+        found = [f"process {pid}: {said(pid, 'cmdline')!r}" for pid in self.processes()]
+        alive = {_namespace(pid, kind) for pid in pids() if _started_s(pid) <= since_s for kind in kinds}
         found += sorted(self.namespaces & alive)
         mounted = Path("/proc/self/mountinfo").read_text()
         return found + [name for name in self.namespaces if name in mounted]
 
     def nothing_left(self, within_s: float = 10.0) -> list[str]:
-        """The same, as soon as it is empty, or after some time."""
-        end = time.monotonic() + within_s
-        while (left := self.left()) and time.monotonic() < end:
+        """The same, once the command has ended, as soon as it is empty, or after some time."""
+        now_s, end = time.clock_gettime(time.CLOCK_BOOTTIME), time.monotonic() + within_s
+        while (left := self.left(now_s)) and time.monotonic() < end:
             time.sleep(0.05)
         return left
 
 
-def until(what: str, true: object, within_s: float = 60.0) -> None:
+def until(what: str, true: object, within_s: float = 120.0) -> None:
     """Wait until `true()` is.
 
     Raises:
@@ -87,26 +86,28 @@ def until(what: str, true: object, within_s: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def end(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> int:
-    """Send a signal and wait; the exit code."""
-    process.send_signal(number)
-    return process.wait(60)
-
-
 def links() -> Sequence[str]:
     """Network interfaces of this machine."""
     return sorted(path.name for path in Path("/sys/class/net").iterdir())
 
 
-def _pids() -> list[int]:
+def pids() -> list[int]:
+    """Of all processes of this machine."""
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
-def _bytes(pid: int, name: str) -> bytes:
+def said(pid: int, name: str) -> bytes:
+    """A file of /proc/PID; empty for a process that has ended."""
     try:
         return (Path("/proc") / str(pid) / name).read_bytes()
     except OSError:
         return b""
+
+
+def _started_s(pid: int) -> float:
+    """Since the machine started; infinite for a process that has ended."""
+    fields = said(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK") if fields else float("inf")
 
 
 def _namespace(pid: int, kind: str) -> str:
