@@ -276,6 +276,53 @@ def test_a13(tmp_path: Path) -> None:
     assert decided("A13", rows(lambda a: 1 / a, seeds=2)).verdict == "not shown"
 
 
+def test_a11(tmp_path: Path) -> None:
+    class Told(Evidence):
+        """Evidence whose derived numbers are given."""
+
+        def runs(self, part: str) -> pd.DataFrame:
+            return derived
+
+    derived = pd.DataFrame()
+
+    def told(
+        wait_ms: Callable[[int, int], float], *, spare: int = 0, slower: float = 0.0, workers: int = 3
+    ) -> Decision:
+        """20 steps of 10 ms of each worker; `spare` bytes too many; gradients slower by a share with each worker."""
+        nonlocal derived
+        runs, events, rows = [], [], []
+        for p in (1, 2, 4)[:workers]:
+            for tau in (1, 10):
+                run, compute_s = f"n{p}-{tau}", 0.01 * (1 + slower * p)
+                moved = 4 * 100 * p * 2 * math.ceil(20 / tau) + spare
+                runs.append(
+                    {
+                        "run_id": run, "status": "completed", "workers": p, "steps": 20 * p, "parameters": 100,
+                        "nbytes": moved,
+                    }
+                )  # fmt: skip
+                events += [{"run_id": run, "rank": k, "kind": "gradient"} for k in range(p) for _ in range(20)]
+                rows.append(
+                    {
+                        "run_id": run, "workers": p, "settings": {"period": tau}, "duration_s": 1.0,
+                        "exposed_comm_s": 20e-3 * wait_ms(p, tau), "gradient_share": 20 * compute_s,
+                    }
+                )  # fmt: skip
+        derived, evidence = pd.DataFrame(rows), Told(tmp_path, "quick")
+        frames = {t.name: t.schema.empty_table().to_pandas() for t in (RUNS, EVENTS, SNAPSHOTS, HELDOUT, SHARES)}
+        frames["runs"], frames["events"] = pd.DataFrame(runs), pd.DataFrame(events)
+        evidence._results["breakdown"] = Results(*(frames[t.name] for t in (RUNS, EVENTS, SNAPSHOTS, HELDOUT, SHARES)))
+        return decided("A11", evidence)
+
+    right = told(lambda p, tau: p / tau)
+    assert right.verdict == "reproduced" and right.measured == pytest.approx(10)
+    assert told(lambda p, tau: p / tau, slower=0.5).verdict == "partly", "gradients are not flat"
+    assert told(lambda p, tau: p).verdict == "partly", "waiting does not fall with tau"
+    assert told(lambda p, tau: 1 / p).verdict == "contradicted"
+    assert told(lambda p, tau: p / tau, spare=8).verdict == "contradicted"
+    assert told(lambda p, tau: p / tau, workers=1).verdict == "not shown"
+
+
 @pytest.mark.parametrize("claim", sorted(CLAIMS))
 def test_without_evidence_nothing_is_decided(claim: str, tmp_path: Path) -> None:
     with pytest.raises(Missing):
