@@ -32,7 +32,7 @@ setup(
     py_modules=["paceline"],
     package_data={
         "bench": ["*.cmake", "studies/*.toml", "studies/papers/*/*.toml", "workloads/data/*"],
-        "slurm": ["templates/*", "sites/*.toml"],
+        "slurm": ["templates/*", "sites/*.toml", "reframe.toml"],
         "reports": ["templates/*", "templates/sections/*", "translations/*/*"],
     },
     install_requires=[

@@ -105,6 +105,10 @@ class PrivateSlurm:
         self._start("slurmctld", "-D", "-f", str(self.folder / "slurm.conf"))
         for name in self.names:
             self.start_node(name)
+        self.wait_idle()
+
+    def wait_idle(self) -> None:
+        """Wait until every node answers and has nothing to do."""
         self._wait(lambda: self._states() == {"idle"}, "not all nodes are idle")
 
     def start_node(self, name: str) -> subprocess.Popen[bytes]:

@@ -14,7 +14,11 @@ from tests.slurm.cluster import PrivateSlurm, missing
 
 ROOT = Path(__file__).parents[2]
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
-ON_SLURM = [pytest.mark.slurm, pytest.mark.skipif(bool(why := missing()), reason=f"no Slurm: {why}")]
+ON_SLURM = [
+    pytest.mark.slurm,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(bool(why := missing()), reason=f"no Slurm: {why}"),
+]
 PACELINE = (sys.executable, "-m", "paceline")
 
 SMALL = """

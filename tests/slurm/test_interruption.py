@@ -42,7 +42,7 @@ def interrupt(cluster: PrivateSlurm, job: str, out: Path, times: int) -> None:
 
 def test_a_lock_step_run_that_is_interrupted_three_times_ends_as_if_it_was_not(cluster, tmp_path):
     out, apart = tmp_path / "out", tmp_path / "apart"
-    study = LONG.format(rate=0.02, budget="steps = 1500", algorithm="allreduce-sgd")
+    study = LONG.format(rate=0.02, budget="steps = 1000", algorithm="allreduce-sgd")
     job = submit(cluster, out, study=study, site=SITE)["long"]
     interrupt(cluster, job, out, 3)
     assert cluster.wait(job, ENDED, timeout=200) == "COMPLETED", log(out)
@@ -51,7 +51,7 @@ def test_a_lock_step_run_that_is_interrupted_three_times_ends_as_if_it_was_not(c
     assert not list(out.glob("runs/*/checkpoint"))
     cluster.command(*PACELINE, "run", str(tmp_path / "study.toml"), "--out", str(apart), cwd=ROOT, timeout=200)
     one, other = load(out).heldout, load(apart).heldout
-    assert list(one["step"]) == list(other["step"]) and one["step"].iloc[-1] == 1500
+    assert list(one["step"]) == list(other["step"]) and one["step"].iloc[-1] == 1000
     np.testing.assert_allclose(one["heldout_loss"], other["heldout_loss"], rtol=1e-5)
     assert np.all(np.diff(one["t_s"]) > 0)
 
@@ -96,4 +96,4 @@ def test_a_job_makes_room_for_a_more_urgent_one_and_goes_on(cluster, tmp_path):
     assert cluster.wait(job, ENDED, timeout=200) == "COMPLETED", log(out)
     (run,) = load(out).runs.itertuples()
     assert (run.status, run.interruptions) == ("completed", 1), log(out)
-    assert "interrupted by SIGTERM" in log(out)
+    assert "interrupted by a signal to a rank" in log(out) or "interrupted by SIGTERM" in log(out)
