@@ -32,6 +32,7 @@ class Run:
         budget_s: of a measured run [s]; NaN if simulated or counted in steps.
         since_s: of a run that has not ended: real seconds since its folder last changed.
         reached_s: of a run that has not ended: the run's own time up to which its events are on disk; 0 if none are.
+        interruptions: how often a run that has not ended was stopped; its state is saved.
         wall_s: real seconds that it took; NaN until it has ended. So are the next two.
         samples_per_s: of all workers.
         heldout_loss: at its last snapshot [nat].
@@ -47,6 +48,7 @@ class Run:
     state: State = "waiting"
     since_s: float = 0.0
     reached_s: float = 0.0
+    interruptions: int = 0
     wall_s: float = math.nan
     samples_per_s: float = math.nan
     heldout_loss: float = math.nan
@@ -129,7 +131,10 @@ class Watcher:
         changed_s, reached_s = _signs(folder)
         since_s = max(now_s - changed_s, 0.0)
         limit_s = PATIENCE_S + 3 * (0.0 if math.isnan(run.budget_s) else run.budget_s)
-        return replace(run, state="running" if since_s <= limit_s else "silent", since_s=since_s, reached_s=reached_s)
+        state: State = "running" if since_s <= limit_s else "silent"
+        saved = (folder / "checkpoint").glob("[0-9]*")  # see bench/checkpoint_files.py, which would import torch
+        interruptions = max((int(path.name) for path in saved), default=0)
+        return replace(run, state=state, since_s=since_s, reached_s=reached_s, interruptions=interruptions)
 
     def _row(self, folder: Path) -> dict[str, Any] | None:
         """What run.parquet says; None if it is not there, or is not whole."""

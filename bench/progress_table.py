@@ -70,7 +70,9 @@ def _left(seconds: float, known: bool) -> str:
 
 def _going_on(run: Run) -> str:
     since = f"for {clock(run.since_s)}" if not run.reached_s else f"at {clock(run.reached_s)} {clock(run.since_s)} ago"
-    return f"{run.run_id}  {since}" + ("" if math.isnan(run.budget_s) else f"  (budget {clock(run.budget_s)})")
+    budget = "" if math.isnan(run.budget_s) else f"  (budget {clock(run.budget_s)})"
+    interrupted = f"  interrupted {run.interruptions} times, goes on" if run.interruptions else ""
+    return f"{run.run_id}  {since}{budget}{interrupted}"
 
 
 def _listed(title: str, lines: Sequence[str]) -> Iterator[str]:
