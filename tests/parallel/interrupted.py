@@ -35,7 +35,7 @@ def every_gradient_arrives_once(case: Case, outcomes: Sequence[Outcome]) -> None
 CASES: dict[str, Case] = {
     name: replace(
         case,
-        budget=Budget(steps=STEPS) if case.algorithm.lockstep else Budget(seconds=1.5),
+        budget=Budget(steps=STEPS) if case.algorithm.lockstep else Budget(seconds=2.5),
         interruptions=3,
         timeout_s=60.0,
     )
@@ -45,7 +45,7 @@ CASES: dict[str, Case] = {
     f"arrives-once-{name}": Case(
         algorithm=FIRST[name].make(),
         workers=3,
-        budget=Budget(seconds=1.5),
+        budget=Budget(seconds=2.5),
         after=every_gradient_arrives_once,
         left=None,
         interruptions=3,

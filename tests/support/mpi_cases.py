@@ -153,7 +153,11 @@ def on_mpi(case: Case, transport_name: str, world: MPI.Comm, fail: Callable[[str
         transport.warm_up(workload.parameters, workload.dtype)
         if saved:
             restore(handle, safetensors.torch.load(saved))
-        wish = WishAt(7) if part < case.interruptions and world.Get_rank() == part % case.workers else never
+        wish = (
+            WishAt(7 if case.algorithm.lockstep else 3)
+            if part < case.interruptions and world.Get_rank() == part % case.workers
+            else never
+        )
         try:
             run_segment(
                 case.algorithm, case.budget, handle, transport, world, case.timeout_s, fail,
