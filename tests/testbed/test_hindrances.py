@@ -16,9 +16,9 @@ import pytest
 
 from bench.records import Results, load
 from bench.settings import StudyError, build
-from bench.testbed import cli, quota
+from bench.testbed import cli, quota, settings
 from bench.testbed.pauses import Pauses, processor_s
-from bench.testbed.settings import TCP_SHARE, Testbed
+from bench.testbed.settings import TCP_SHARE
 from tests.testbed.commands import Traces, line, needs_bed, paceline
 
 BUSY = """
@@ -31,7 +31,7 @@ print((time.monotonic() - begun) / (time.process_time() - ran))
 on_a_bed = pytest.mark.parametrize("bed", [pytest.param(None, marks=needs_bed, id="bed")])
 
 
-def settings(*options: str) -> Testbed:
+def said(*options: str) -> settings.Testbed:
     """As the command line says them."""
     parser = argparse.ArgumentParser()
     cli.add_options(parser)
@@ -39,7 +39,7 @@ def settings(*options: str) -> Testbed:
 
 
 def test_hindrances_are_said_by_host() -> None:
-    bed = settings("--slow-host", "3=6", "--thin-link", "2=10mbit", "--outage", "1=5s..8s", "--outage", "1=9s..9500ms")
+    bed = said("--slow-host", "3=6", "--thin-link", "2=10mbit", "--outage", "1=5s..8s", "--outage", "1=9s..9500ms")
     assert (bed.slow_host, bed.thin_link) == ({"3": 6.0}, {"2": 0.01})
     assert [(o.host, o.from_s, o.to_s) for o in bed.outage] == [(1, 5.0, 8.0), (1, 9.0, 9.5)]
     assert bed.suffix == "1gbit-slow3x6-thin2x10mbit-cut1x5-8-cut1x9-9.5"
@@ -61,13 +61,13 @@ def test_hindrances_are_said_by_host() -> None:
 )
 def test_what_cannot_hinder_is_refused(option: str, text: str, message: str) -> None:
     with pytest.raises(StudyError) as refused:
-        settings(option, text)
+        said(option, text)
     assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_a_study_file_says_the_same() -> None:
-    said = {"hosts": 4, "rate_Gbit_per_s": 1, "slow_host": {"3": 6}, "outage": [{"host": 1, "from_s": 5, "to_s": 8}]}
-    assert build(Testbed, said, "testbed") == settings("--slow-host", "3=6", "--outage", "1=5s..8s")
+    written = {"hosts": 4, "rate_Gbit_per_s": 1, "slow_host": {"3": 6}, "outage": [{"host": 1, "from_s": 5, "to_s": 8}]}
+    assert build(settings.Testbed, written, "testbed") == said("--slow-host", "3=6", "--outage", "1=5s..8s")
 
 
 def test_pauses_hold_a_process_to_its_share() -> None:
