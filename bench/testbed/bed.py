@@ -170,9 +170,18 @@ def _folder(path: Path) -> None:
     path.chmod(0o1777)
 
 
+HOLDER = """
+hostname "$0" && mount --rbind "$1" "$2" && ip link set lo up || exit 1
+# /sys shows the network of whoever mounted it; UCX looks there for interfaces. Control groups stay as they are.
+{ mkdir /dev/shm/cgroup && mount --rbind /sys/fs/cgroup /dev/shm/cgroup && mount -t sysfs sysfs /sys &&
+  mount --rbind /dev/shm/cgroup /sys/fs/cgroup && umount --lazy /dev/shm/cgroup && rmdir /dev/shm/cgroup; } 2>/dev/null
+echo ready
+exec sleep infinity
+"""
+
+
 def _holder(name: str) -> subprocess.Popen[str]:
-    script = 'hostname "$0" && mount --rbind "$1" "$2" && ip link set lo up && echo ready && exec sleep infinity'
-    return _started(["unshare", "--net", "--mount", "--uts", "sh", "-c", script, name, str(SHM / name), str(SHM)])
+    return _started(["unshare", "--net", "--mount", "--uts", "sh", "-c", HOLDER, name, str(SHM / name), str(SHM)])
 
 
 def _started(command: list[str]) -> subprocess.Popen[str]:
