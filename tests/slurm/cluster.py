@@ -107,9 +107,9 @@ class PrivateSlurm:
             self.start_node(name)
         self.wait_idle()
 
-    def wait_idle(self) -> None:
+    def wait_idle(self, timeout: float = UP_S) -> None:
         """Wait until every node answers and has nothing to do."""
-        self._wait(lambda: self._states() == {"idle"}, "not all nodes are idle")
+        self._wait(lambda: self._states() == {"idle"}, "not all nodes are idle", timeout)
 
     def start_node(self, name: str) -> subprocess.Popen[bytes]:
         """A node: slurmd with a host name and a /dev/shm of its own, or the shared memory of two nodes would collide.

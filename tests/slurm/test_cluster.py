@@ -21,7 +21,7 @@ def test_an_array_shares_the_runs_under_its_cap_and_the_report_follows(cluster, 
         most = max(most, len(shown.splitlines()))
         return cluster.state(ids["small-report"]) in ENDED
 
-    until(ended, out, 150)
+    until(ended, out, 600)
     assert cluster.state(ids["small-report"]) == "COMPLETED", log(out)
     assert most == 2, "as many at once as the cap allows, though there are nodes for all three"
     runs = load(out).runs
@@ -38,7 +38,7 @@ def test_a_calibration_runs_before_the_study_and_is_kept(cluster, tmp_path):
     ids = submit(cluster, out, "--calibrate-first", "--without", "simulated", site="ranks_per_node = 1")
     assert list(ids) == ["small-calibrate", "small", "small-report"]
     assert fields(cluster, ids["small"])["Reason"] == "Dependency"
-    assert cluster.wait(ids["small-report"], ENDED, timeout=200) == "COMPLETED", log(out)
+    assert cluster.wait(ids["small-report"], ENDED, timeout=600) == "COMPLETED", log(out)
     from bench.cluster.file import read
 
     assert read(out / "cluster.toml"), log(out)

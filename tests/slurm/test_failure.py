@@ -51,7 +51,7 @@ def test_when_a_node_is_lost_the_job_goes_on_without_it(cluster, tmp_path):
         assert '"n1"' not in run.provenance
     finally:
         cluster.start_node("n1")
-        cluster.wait_idle()
+        cluster.wait_idle(timeout=200)  # also for the report to end
 
 
 def test_a_job_that_is_cancelled_leaves_nothing(cluster, tmp_path):
@@ -61,8 +61,7 @@ def test_a_job_that_is_cancelled_leaves_nothing(cluster, tmp_path):
     assert len(left(str(out))) > 2
     cluster.command("scancel", job)
     assert cluster.wait(job, ENDED) == "CANCELLED"
-    until(lambda: not left(f"bench.session {out}"), out, 30)
-    until(lambda: cluster.state(job) == "CANCELLED" and not left(f"paceline run {out}"), out, 30)
+    until(lambda: not left(str(out)), out)  # the report, which still comes, has ended as well
 
 
 def test_a_cluster_that_is_taken_down_at_work_leaves_no_process_and_no_folder(tmp_path):

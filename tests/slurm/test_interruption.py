@@ -35,9 +35,9 @@ SITE = "ranks_per_node = 2\n"
 def interrupt(cluster: PrivateSlurm, job: str, out: Path, times: int) -> None:
     """Send the job USR2, as before its time limit, each time as soon as its run is at work."""
     for k in range(times):
-        until(lambda k=k: log(out).count("goes on at") == k and list(out.glob("runs/*")), out, 150)
+        until(lambda k=k: log(out).count("goes on at") == k and list(out.glob("runs/*")), out, 400)
         cluster.command("scancel", "--batch", "--signal=USR2", job)
-        until(lambda k=k: fields(cluster, job).get("Restarts") == str(k + 1), out, 150)
+        until(lambda k=k: fields(cluster, job).get("Restarts") == str(k + 1), out, 400)
 
 
 def test_a_lock_step_run_that_is_interrupted_three_times_ends_as_if_it_was_not(cluster, tmp_path):
@@ -45,11 +45,11 @@ def test_a_lock_step_run_that_is_interrupted_three_times_ends_as_if_it_was_not(c
     study = LONG.format(rate=0.02, budget="steps = 1000", algorithm="allreduce-sgd")
     job = submit(cluster, out, study=study, site=SITE)["long"]
     interrupt(cluster, job, out, 3)
-    assert cluster.wait(job, ENDED, timeout=200) == "COMPLETED", log(out)
+    assert cluster.wait(job, ENDED, timeout=600) == "COMPLETED", log(out)
     (run,) = load(out).runs.itertuples()
     assert (run.status, run.interruptions) == ("completed", 3), log(out)
     assert not list(out.glob("runs/*/checkpoint"))
-    cluster.command(*PACELINE, "run", str(tmp_path / "study.toml"), "--out", str(apart), cwd=ROOT, timeout=200)
+    cluster.command(*PACELINE, "run", str(tmp_path / "study.toml"), "--out", str(apart), cwd=ROOT, timeout=600)
     one, other = load(out).heldout, load(apart).heldout
     assert list(one["step"]) == list(other["step"]) and one["step"].iloc[-1] == 1000
     np.testing.assert_allclose(one["heldout_loss"], other["heldout_loss"], rtol=1e-5)
@@ -62,7 +62,7 @@ def test_an_asynchronous_run_that_is_interrupted_loses_and_doubles_no_gradient(c
     study = LONG.format(rate=1.0, budget="seconds = 6.0", algorithm=algorithm)
     job = submit(cluster, out, study=study, site=SITE)["long"]
     interrupt(cluster, job, out, 1)
-    assert cluster.wait(job, ENDED, timeout=200) == "COMPLETED", log(out)
+    assert cluster.wait(job, ENDED, timeout=600) == "COMPLETED", log(out)
     tables = load(out)
     (run,) = tables.runs.itertuples()
     assert (run.status, run.interruptions) == ("completed", 1), log(out)
@@ -80,7 +80,7 @@ def test_a_study_longer_than_its_time_limit_is_done_by_several_jobs(cluster, tmp
     study = LONG.format(rate=1.0, budget="seconds = 45.0", algorithm="allreduce-sgd")
     job = submit(cluster, out, study=study, site=f"{SITE}most_minutes = 1\nwarn_s = 40")["long"]
     assert fields(cluster, job)["TimeLimit"] == "00:01:00"
-    assert cluster.wait(job, ENDED, timeout=280) == "COMPLETED", log(out)
+    assert cluster.wait(job, ENDED, timeout=600) == "COMPLETED", log(out)
     (run,) = load(out).runs.itertuples()
     assert run.status == "completed" and run.interruptions >= 1, log(out)
     assert "interrupted by SIGUSR2" in log(out) and int(fields(cluster, job)["Restarts"]) == run.interruptions
@@ -92,8 +92,8 @@ def test_a_job_makes_room_for_a_more_urgent_one_and_goes_on(cluster, tmp_path):
     study = LONG.format(rate=1.0, budget="seconds = 6.0", algorithm="allreduce-sgd")
     job = submit(cluster, out, study=study, site=site)["long"]
     until(lambda: list(out.glob("runs/*")), out)
-    cluster.command("srun", "--partition=urgent", "--nodelist=n0", "--ntasks=2", "--quiet", "true", timeout=120)
-    assert cluster.wait(job, ENDED, timeout=200) == "COMPLETED", log(out)
+    cluster.command("srun", "--partition=urgent", "--nodelist=n0", "--ntasks=2", "--quiet", "true", timeout=600)
+    assert cluster.wait(job, ENDED, timeout=600) == "COMPLETED", log(out)
     (run,) = load(out).runs.itertuples()
     assert (run.status, run.interruptions) == ("completed", 1), log(out)
     assert "interrupted by a signal to a rank" in log(out) or "interrupted by SIGTERM" in log(out)
