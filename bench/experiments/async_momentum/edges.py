@@ -23,6 +23,9 @@ LARGEST, CONDITION, DIMENSION = 2.2, 32.0, 1400
 """a of the grid: from 0.069 to 2.2, each 0.25 % above the one before."""
 
 
+LEAST = float(np.finfo(np.float64).tiny)
+
+
 def turns(scale: Scale) -> Rows:
     """How a server's distance from the minimum grows between a middle and a late stretch: one row per server, D and a.
 
@@ -49,8 +52,8 @@ def turns(scale: Scale) -> Rows:
             size = torch.stack(path).abs()
             middle, late = size[len(size) // 2 :][:stretch].amax(0), size[-stretch:].amax(0)
             for a, before, after in zip(LARGEST * curvatures(DIMENSION, CONDITION), middle, late, strict=True):
-                # What is no number any more has grown too; what is 0 has shrunk below the least number.
-                grows = float(after) != 0 and not float(after) < float(before)
+                # What is no number any more has grown too; below the least normal number nothing shrinks further.
+                grows = not float(after) < max(float(before), LEAST)
                 rows.append({"server": name, "staleness": delay, "a": a, "writes": len(size), "grows": grows})
     return rows
 
