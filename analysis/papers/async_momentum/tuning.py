@@ -88,9 +88,14 @@ def fixed_momentum(evidence: Evidence) -> Decision:
         verdict = "reproduced"
     else:
         verdict = "partly" if price >= SLIGHT else "contradicted"
-    said = f"{price:.2f} times the steps" if np.isfinite(price) else "the target is never reached by all seeds"
-    found = f"momentum {USUAL:g} with M = {AT}: {said} of the best momentum from 0 on; with negative ones the best "
-    found += f"takes {any_sign / tuned:.2f} times those" if np.isfinite(tuned) else "is unknown"
+    if np.isfinite(price):
+        said = f"takes {price:.2f} times the steps of the best momentum from 0 on"
+    else:
+        said = (
+            "never gets there with all seeds" if np.isfinite(tuned) else "gets there no more than any other from 0 on"
+        )
+    gain = f"; with negative ones the best takes {any_sign / tuned:.2f} times those" if np.isfinite(tuned) else ""
+    found = f"momentum {USUAL:g} with M = {AT} {said}{gain}"
     return Decision(
         verdict=verdict, found=found, n=len(rows), measured=price if np.isfinite(price) else float("nan"),
         unit="x the steps", rows=rows,
