@@ -78,7 +78,7 @@ transports = ["simulated"]
 network = { latency_s = 1e-4, bandwidth_Gbit_per_s = 1e-2 }
 [[workload]]
 name = "quadratic"
-budget = { seconds = 30.0, snapshots = 7 }
+budget = { seconds = 12.0, snapshots = 7 }
 compute = { gradient_s = 1e-3, distribution = "lognormal", sigma = 0.3 }
 [[algorithm]]
 name = "d-psgd"
