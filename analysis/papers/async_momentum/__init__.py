@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from analysis.papers.async_momentum import mean_path, rates, sensors, staleness, tuning
+from analysis.papers.async_momentum import mean_path, rates, sensors, servers, staleness, tuning
 from analysis.papers.claim import Paper, Part
 
-_CLAIMS = [claim for own in (staleness, mean_path, rates, sensors, tuning) for claim in own.CLAIMS]
+_CLAIMS = [claim for own in (staleness, mean_path, rates, sensors, tuning, servers) for claim in own.CLAIMS]
 
 PAPER = Paper(
     name="async-momentum",

@@ -14,7 +14,7 @@ import pytest
 
 from analysis.asynchrony.mean_path import heavy_ball_path
 from analysis.asynchrony.server import exponential, quadratic, simulate
-from analysis.papers.async_momentum import PAPER, rates, tuning
+from analysis.papers.async_momentum import PAPER, rates, servers, tuning
 from analysis.papers.claim import Decision
 from analysis.papers.evidence import TABLE, Evidence, Missing
 from analysis.theory.delays import constant_limit, memoryless_limit, moment_map, scaled_limit
@@ -281,7 +281,7 @@ def test_b11(tmp_path: Path) -> None:
 
     good = rows(lambda g: 50 + 5 * g, lambda g: 100 * g)
     assert decided("B11", good).verdict == "reproduced"
-    table = tuning.efficiency(good)
+    table = servers.efficiency(good)
     assert table["step_s"].tolist() == pytest.approx([10, 5, 2.5, 1.25])
     assert table["steps"].tolist() == pytest.approx([55, 60, 70, 90])
     assert decided("B11", rows(lambda g: 60 - 5 * g, lambda g: 100 * g)).verdict == "partly"
@@ -292,7 +292,7 @@ def test_b11(tmp_path: Path) -> None:
 def test_c3(tmp_path: Path) -> None:
     def rows(others: tuple[float, float, float], seeds: int = 3) -> Evidence:
         evidence = Evidence(tmp_path, "quick")
-        accuracy = dict(zip(("async-sgd", *tuning.MITIGATED), (0.9, *others), strict=True))
+        accuracy = dict(zip(("async-sgd", *servers.MITIGATED), (0.9, *others), strict=True))
         made = [
             {"algorithm": name, "workers": 16, "seed": s, "steps": 10.0, "accuracy": a + 1e-3 * s}
             for name, a in accuracy.items()
