@@ -10,7 +10,7 @@ from bench.check import evaluated, quadratic, simulate
 from bench.cluster import Compute
 from bench.experiments.base import Rows, Scale
 
-CASES = (
+CASES: tuple[tuple[int, dict[str, float], float, float], ...] = (
     (4, {}, 0.1, 150.5),
     (4, {"1": 3.0}, 0.1, 150.5),
     (8, {}, 0.02, 800.5),
