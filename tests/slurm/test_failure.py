@@ -80,9 +80,12 @@ def test_nothing_outlives_a_test_run_that_is_killed(tmp_path):
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        with private_slurm(nodes=1) as cluster:
-            os.write(write, str(cluster.folder).encode())
-            signal.pause()
+        try:
+            with private_slurm(nodes=1) as cluster:
+                os.write(write, str(cluster.folder).encode())
+                signal.pause()
+        finally:
+            os._exit(1)
     folder = os.read(read, 4096).decode()
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
