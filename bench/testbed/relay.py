@@ -48,10 +48,10 @@ class Relay:
 
     def turn(self) -> None:
         """Wait until something is to be done, and do it."""
-        wait_s = max(0.0, self._waiting[0][0] - time.time()) if self._waiting else None
+        wait_s = max(0.0, self._waiting[0][0] - _now_s()) if self._waiting else None
         for port in select.select(self._ports, [], [], wait_s)[0]:
             self._take(port)
-        now_s = time.time()
+        now_s = _now_s()
         while self._waiting and self._waiting[0][0] <= now_s:
             _, source, packet = self._waiting.popleft()
             receiver = self._port_of.get(packet[VNET_NBYTES : VNET_NBYTES + 6])
@@ -68,6 +68,11 @@ class Relay:
                 seconds, nanoseconds = struct.unpack("@ll", attached[0][2])
                 self._port_of[packet[VNET_NBYTES + 6 : VNET_NBYTES + 12]] = port
                 self._waiting.append((seconds + nanoseconds * 1e-9 + self._delay_s, port, packet))
+
+
+def _now_s() -> float:
+    """On the clock of the kernel's time stamps, the time of day; a step of it shifts the delay of what is waiting."""
+    return time.clock_gettime(time.CLOCK_REALTIME)
 
 
 def _opened(port: str) -> socket.socket:
