@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
             bed = ["testbed", "run", str(study), "--hosts", str(arguments.hosts), "--rate", rate]
             paceline(*(bed if limit is None else ["run", str(study)]), "--out", str(results), *data)
             sides[name] = rates(results)
-        found.append(sides["bed"].join(sides["bucket"], lsuffix="_bed", rsuffix="_bucket").assign(rate=rate))
+        found.append(sides["bed"].add_suffix("_bed").join(sides["bucket"].add_suffix("_bucket")).assign(rate=rate))
     print(shown(pd.concat(found)))
     return 0
 
