@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 
 import paceline
+from algorithms.interface import Layer
+from algorithms.registry import algorithm_class
 from bench import interface_count, study
+from bench.sanity import RankFacts, judge
 from bench.settings import StudyError
 from bench.testbed import check, counts, enter, here, settings, shape
 from bench.testbed.settings import DELAYS_S, TCP_SHARE, RATES_Gbit_per_s, quantity
@@ -182,3 +185,21 @@ def test_bytes_between_hosts():
     assert counts.between_hosts(events, 4, 1) == 710
     assert counts.between_hosts(events, 4, 2) == 100 + 300  # two hosts of two, and the server on the third
     assert counts.between_hosts(events, 4, 4) == 100
+
+
+@pytest.mark.parametrize(("sent", "status"), [(999, "failed"), (1000, "completed"), (None, "completed")])
+def test_a_run_fails_whose_bytes_the_kernel_did_not_see(monkeypatch, sent, status):
+    ranks = [
+        RankFacts(
+            rank=rank, is_server=False, steps=1, samples=1, nbytes=400, wire_nbytes=500, dropped=0,
+            mailbox_depth_max=0, initial_hash="", first_bad_loss_s=math.nan, ended_s=1.0, drift=None, exchanges=0,
+            rms=1.0, total=0.0, counters={},
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    free = algorithm_class("ad-psgd")()
+    monkeypatch.setattr(type(free), "payload_nbytes", lambda *_: None)  # no closed form: another check
+    layers = [Layer("all", slice(0, 100))]
+    verdict = judge(free, ranks, layers, 4, 0, [(1.0, 2.0)], sent_nbytes=sent)
+    assert ("the interfaces sent 999" in verdict.text) == (status == "failed")
+    assert verdict.status == status, verdict.text
