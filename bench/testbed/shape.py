@@ -7,7 +7,7 @@ from bench.testbed.settings import FRAME_NBYTES, HEADERS_NBYTES
 BURST_NBYTES = 10 * FRAME_NBYTES
 """The least that may leave at once after a pause: a bucket must hold the largest packet, and cover the time by which a
 timer fires late."""
-SLACK_S = 100e-6
+SLACK_S = 250e-6
 """How late the kernel's timers fire on a busy machine; faster links have a deeper bucket, to lose nothing by it."""
 QUEUE_S = 10e-3
 QUEUE_NBYTES = 256 << 10
