@@ -47,6 +47,7 @@ class Past:
         clock_offset_s, clock_error_s: the largest so far.
         joules, unknown, left_out: see `bench.energy.Reading`.
         places: the ranks' hosts, a list for each interruption.
+        codes: what code ran (`bench.provenance.code`), one for each interruption.
     """
 
     run_id: str
@@ -63,6 +64,7 @@ class Past:
     unknown: str = ""
     left_out: str = ""
     places: tuple[list[str], ...] = ()
+    codes: tuple[str, ...] = ()
     format: int = FORMAT
 
 
@@ -82,7 +84,7 @@ def find(run: Path, run_id: str, ranks: int, parameters: int) -> tuple[Past | No
         ):
             if got != expected:
                 return None, f"its {what} is {got}, expected {expected}"
-        past = Past(**(raw | {"places": tuple(raw["places"])}))
+        past = Past(**(raw | {"places": tuple(raw["places"]), "codes": tuple(raw["codes"])}))
         for rank in range(ranks):
             with safetensors.safe_open(_file(folder, rank), framework="pt") as file:
                 file.keys()

@@ -65,6 +65,11 @@ def common() -> dict[str, Any]:
     }
 
 
+def code() -> str:
+    """Which code runs: the commit, and a hash of what differs from it; "" where neither is known."""
+    return " ".join(part for part in (common()["commit"], common()["uncommitted_changes"]) if part)
+
+
 def _git(*arguments: str) -> str:
     try:
         return subprocess.run(

@@ -98,6 +98,8 @@ def _begin(cell: Cell, folder: Path, parameters: int, note: Callable[[str], None
         checkpoint_files.tidy(folder, past)
         if note is not None:
             note(f"goes on at {past.elapsed_s:.4g} s of its clock, after {past.interruptions} interruptions")
+            if past.codes[-1:] != (provenance.code(),):
+                note("warning: the code has changed since, so one part of this run was made by another version")
     else:
         if unusable and note is not None:
             note(f"starts afresh, since its checkpoint cannot be used: {unusable}")
@@ -341,6 +343,7 @@ def _past(
         unknown=drawn.unknown,
         left_out=drawn.left_out,
         places=(*(() if before is None else before.places), places),
+        codes=(*(() if before is None else before.codes), provenance.code()),
     )
 
 
@@ -447,7 +450,7 @@ def finish(
     if past is not None:
         wall_s, started_utc, drawn = past.wall_s + wall_s, past.started_utc, energy.after(_drawn(past), drawn)
         clocks = Clocks(max(clocks.offset_s, past.clock_offset_s), max(clocks.error_s, past.clock_error_s))
-        earlier = {"hosts before interruptions": past.places}
+        earlier = {"hosts before interruptions": past.places, "code before interruptions": past.codes}
     row = blank_row(cell) | {
         "workload": workload.name if cell.workload.name == cell.workload.settings.title else cell.workload.name,
         "status": verdict.status,

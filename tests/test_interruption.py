@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,8 +11,11 @@ import time
 
 import pytest
 
-from bench.interruption import EXIT_CODE, SIGNALS, Flag
+from bench import provenance
+from bench.interruption import EXIT_CODE, SIGNALS, Flag, Interrupted
 from bench.records import load
+from bench.run import run_cell
+from bench.study import resolve
 
 STUDY = """
 name = "long"
@@ -126,3 +130,33 @@ def test_interrupted_three_times_a_run_is_the_uninterrupted_one(tmp_path):
         return frame.sort_values(list(frame.columns)).reset_index(drop=True)
 
     assert in_order(ours).equals(in_order(theirs))
+
+
+class After:
+    """A wish that comes at the k-th time it is asked for."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_going_on_with_other_code_is_said_and_recorded(tmp_path, monkeypatch):
+    table = {
+        "name": "s", "transports": ["simulated"], "workload": {"name": "quadratic"}, "budget": {"steps": 20},
+        "algorithm": {"name": "allreduce-sgd"},
+    }  # fmt: skip
+    (cell,) = resolve(table).cells()
+    notes = []
+    monkeypatch.setattr(provenance, "code", lambda: "before")
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            run_cell(cell, tmp_path, world=None, wish=After(3), note=notes.append)
+    assert len(notes) == 1 and notes[0].startswith("goes on at"), "the same code: nothing to warn of"
+    monkeypatch.setattr(provenance, "code", lambda: "now")
+    run_cell(cell, tmp_path, world=None, wish=After(99), note=notes.append)
+    assert notes[2].startswith("warning: the code has changed")
+    (run,) = load(tmp_path).runs.itertuples()
+    assert json.loads(run.provenance)["code before interruptions"] == ["before", "before"]

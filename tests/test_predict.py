@@ -259,7 +259,7 @@ def test_a_cluster_that_says_what_the_study_says_gives_its_simulated_runs_bit_fo
     own = tmp_path / "own.toml"
     own.write_text(STUDY.replace("network = { latency_s = 1.0 }\n", ""))
     cells = list(read(own, without=("mpi", "horovod")).cells())
-    session.simulated(cells, tmp_path / "run", lambda **_: None)
+    assert session.simulated(cells, tmp_path / "run", say=lambda **_: None)
     assert predict((own, files[1]), "--out", str(tmp_path / "predicted")) == 0
     expected, got = tables(tmp_path / "run"), tables(tmp_path / "predicted")
     assert len(expected["runs"]) == 3 and len(expected["events"]) > 100

@@ -11,9 +11,7 @@ from torch import Tensor
 from bench.clock import WallClock
 
 
-def align_clocks(
-    world: MPI.Comm, clock: WallClock, rounds: int = 20, *, elapsed_s: float = 0.0
-) -> tuple[float, float]:
+def align_clocks(world: MPI.Comm, clock: WallClock, rounds: int = 20, *, elapsed_s: float = 0.0) -> tuple[float, float]:
     """Set a common start on all ranks, `elapsed_s` ago; returns this rank's offset to rank 0 and half the round trip
     that it was found with, both in seconds.
 
