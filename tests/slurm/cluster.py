@@ -64,7 +64,9 @@ class PrivateSlurm:
     def environment(self) -> dict[str, str]:
         """What makes Slurm's commands talk to this cluster."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
-        return {**kept, "SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": f"{os.environ['PATH']}:/usr/sbin"}
+        # A node's own /dev/shm, for what MPI names after process ids, which are equal on nodes that are namespaces.
+        own = {"SLURM_CONF": str(self.folder / "slurm.conf"), "TMPDIR": "/dev/shm"}
+        return {**kept, **own, "PATH": f"{os.environ['PATH']}:/usr/sbin"}
 
     def __enter__(self) -> PrivateSlurm:
         try:

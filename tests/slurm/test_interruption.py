@@ -77,8 +77,8 @@ def test_an_asynchronous_run_that_is_interrupted_loses_and_doubles_no_gradient(c
 
 def test_a_study_longer_than_its_time_limit_is_done_by_several_jobs(cluster, tmp_path):
     out = tmp_path / "out"
-    study = LONG.format(rate=1.0, budget="seconds = 65.0", algorithm="allreduce-sgd")
-    job = submit(cluster, out, study=study, site=f"{SITE}most_minutes = 2\nwarn_s = 60")["long"]
+    study = LONG.format(rate=1.0, budget="seconds = 45.0", algorithm="allreduce-sgd")
+    job = submit(cluster, out, study=study, site=f"{SITE}most_minutes = 2\nwarn_s = 95")["long"]
     assert fields(cluster, job)["TimeLimit"] == "00:02:00"
     assert cluster.wait(job, ENDED, timeout=600) == "COMPLETED", log(out)
     (run,) = load(out).runs.itertuples()
