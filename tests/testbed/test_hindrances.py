@@ -100,14 +100,16 @@ def test_a_slow_host_gets_its_share_and_leaves_no_cgroup(bed: None) -> None:
 
 
 @on_a_bed
-def test_a_killed_bed_leaves_no_cgroup(bed: None) -> None:
+def test_a_killed_bed_leaves_no_cgroup(bed: None, tmp_path: Path) -> None:
     traces = Traces()
     options = ["--hosts", "2", "--rate", "1gbit", "--slow-host", "1=6", "--", "sh", "-c", "echo ready; sleep 60"]
-    bed = subprocess.Popen(line("exec", *options), env=traces.environment, stdout=subprocess.PIPE, text=True)
-    assert bed.stdout is not None and bed.stdout.readline() == "ready\n"
-    bed.kill()
-    bed.wait()
-    bed.stdout.close()
+    process = subprocess.Popen(
+        line("exec", *options), env=traces.environment(tmp_path), stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.kill()
+    process.wait()
+    process.stdout.close()
     until = time.monotonic() + 10
     while (traces.processes() or cgroups()) and time.monotonic() < until:
         time.sleep(0.05)
@@ -144,8 +146,9 @@ algorithm = [{ name = "d-psgd" }]
     run = results.runs.iloc[0]
     assert run.status == "completed" and run.steps == 60
     received = np.sort(results.events[results.events.kind == "recv"].t1_s)
-    gap = int(np.argmax(np.diff(received)))
-    assert 0.7 < received[gap] < 1.0 and 1.75 < received[gap + 1] < 3.5
+    # What was under way arrives, then nothing until the link is up; each direction waits for TCP's own next try.
+    assert not ((received > 0.95) & (received < 1.75)).any(), received
+    assert (received < 0.8).any() and (received > 1.75).any() and np.diff(received).max() < 2.7
     assert json.loads(run.network)["testbed"]["outage"] == [{"host": 1, "from_s": 0.8, "to_s": 1.8}]
     assert "host 1 cut off from 0.8 s to 1.8 s" in json.loads(run.network)["testbed"]["title"]
 
