@@ -128,7 +128,7 @@ test-browser: setup
 
 # Brings up a real Slurm in a temporary folder and takes it down again.
 test-slurm: setup .venv-reframe/bin/reframe
-	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm tests/slurm
+	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm --durations=8 tests/slurm
 
 # Hosts from network namespaces with shaped links; needs root (or user namespaces) and iproute2.
 test-testbed: setup
