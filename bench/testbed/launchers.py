@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from bench.launch import TCP_LINKS
 from bench.testbed.bed import LAUNCH, SHAPED, TEMPORARY, Bed
 from bench.testbed.quota import procs
 
@@ -63,6 +64,7 @@ def environment(bed: Bed, folder: Path, quotas: Mapping[str, str]) -> dict[str, 
         "OMPI_MCA_pml": "ob1",
         "OMPI_MCA_btl": "self,tcp",
         "OMPI_MCA_btl_tcp_if_include": SHAPED,
+        "OMPI_MCA_btl_tcp_links": TCP_LINKS,
         "OMPI_MCA_mpi_yield_when_idle": "1",  # the hosts' ranks share this machine's cores
         # From 1 MB on, Open MPI's own choice for four ranks sends in one direction at a time: over TCP it takes 1.7
         # times as long as its ring, which is what we count bytes by.
