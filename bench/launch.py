@@ -35,8 +35,8 @@ MARK = "@paceline "
 Launcher = Literal["mpirun", "srun"]
 
 TCP_LINKS = "2"
-"""Connections of Open MPI between two ranks over TCP. With one, as by default, two ranks that send to each other at once
-were seen to get half of the link each way; with two, all of it."""
+"""Connections of Open MPI between two ranks over TCP. With one, as by default, two ranks that send to each other at
+once were seen to get half of the link each way; with two, all of it."""
 
 
 @dataclass(frozen=True)
