@@ -126,9 +126,9 @@ test-browser: setup
 	@{ $(PYTHON) -m venv .venv-reframe && .venv-reframe/bin/python -m pip --disable-pip-version-check install -q \
 	  -c constraints.txt ReFrame-HPC; } || echo "warning: ReFrame could not be installed; its test will be skipped" >&2
 
-# Brings up a real Slurm in a temporary folder and takes it down again.
+# Brings up two real Slurms in temporary folders, since most of a test is waiting, and takes them down again.
 test-slurm: setup .venv-reframe/bin/reframe
-	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm --durations=8 tests/slurm
+	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slurm --durations=8 tests/slurm
 
 # Hosts from network namespaces with shaped links; needs root (or user namespaces) and iproute2.
 test-testbed: setup
