@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
-MEET_S = 2.0
+MEET_S = 5.0
 """Workers in lock-step agree at least this often on whether to go on, where they may be interrupted."""
 
 LOOK_S = 0.25
