@@ -12,6 +12,9 @@ from analysis.papers.evidence import Evidence
 Verdict = Literal["reproduced", "partly", "not shown", "contradicted"]
 Kind = Literal["exact", "number", "shape"]
 
+LEAST_SEEDS = 3
+"""Seeds below which a claim on learning is not shown, whatever they say."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:

@@ -9,7 +9,6 @@ import pandas as pd
 
 from analysis.papers.evidence import Evidence, Missing
 
-LEAST_SEEDS = 3
 GUESSING = 0.9
 """Test error of a run that diverged: that of guessing among ten classes."""
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.papers.async_momentum.tuning import check
-from analysis.papers.claim import Claim, Decision, Verdict
+from analysis.papers.claim import LEAST_SEEDS, Claim, Decision, Verdict
 from analysis.papers.evidence import Evidence, Missing
-from analysis.papers.sweeps import LEAST_SEEDS, above, best, errors
+from analysis.papers.sweeps import above, best, errors
 from analysis.targets import time_to_target
 
 MITIGATED = ("sa-asgd", "dc-asgd", "gap-aware")

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.asynchrony.tuning import best_momentum, momentum_grid, penalty_curves, trend
-from analysis.papers.claim import Claim, Decision, Verdict
+from analysis.papers.claim import LEAST_SEEDS, Claim, Decision, Verdict
 from analysis.papers.evidence import Evidence, Missing
-from analysis.papers.sweeps import LEAST_SEEDS
 from analysis.targets import time_to_target
 
 WORKERS = (1, 2, 4, 8, 16, 32)

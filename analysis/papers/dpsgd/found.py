@@ -16,9 +16,6 @@ from analysis.papers.evidence import Evidence, Missing
 from analysis.probes import tables
 from bench.records import Table
 
-FEWEST = 3
-"""Seeds below which a rule on training decides nothing."""
-
 Losses = NDArray[np.float64]
 
 

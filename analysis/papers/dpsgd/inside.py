@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from analysis.papers.claim import Claim, Decision, Verdict
-from analysis.papers.dpsgd.found import FEWEST, Losses, probed
+from analysis.papers.claim import LEAST_SEEDS, Claim, Decision, Verdict
+from analysis.papers.dpsgd.found import Losses, probed
 from analysis.papers.evidence import Evidence, Missing
 from analysis.probes.tables import NOISE
 from analysis.statistics import mean_over_runs
@@ -55,7 +55,7 @@ def _self_adjusting(evidence: Evidence) -> Decision:
     steady = all(bool((np.abs(part - 1) <= 0.2).all()) for part in control)
     low, high = bool((early < 0.3).all()), bool((late > 0.7).all())
     verdict: Verdict = "not shown"
-    if len(early) < FEWEST:
+    if len(early) < LEAST_SEEDS:
         pass
     elif low and high and steady:
         verdict = "reproduced"
@@ -106,7 +106,7 @@ def _parts_of_noise(evidence: Evidence) -> Decision:
     adds = bool(((whole >= 0.7) & (whole <= 1.1)).all())
     large, small = bool((early > 10).all()), bool((late < 2).all())
     verdict: Verdict = "not shown"
-    if len(early) < FEWEST:
+    if len(early) < LEAST_SEEDS:
         pass
     elif adds and large and small:
         verdict = "reproduced"
@@ -135,7 +135,7 @@ def _shrinking(evidence: Evidence) -> Decision:
     early, late = _both(rows[rows["step"] > 0], lambda r: r["replica_variance"])
     ratio = late / early
     verdict: Verdict = "not shown"
-    if len(ratio) < FEWEST:
+    if len(ratio) < LEAST_SEEDS:
         pass
     elif bool((ratio < 0.2).all()):
         verdict = "reproduced"

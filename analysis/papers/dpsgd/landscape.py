@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.papers.claim import Claim, Decision, Verdict
-from analysis.papers.dpsgd.found import FEWEST, finals, probed
+from analysis.papers.claim import LEAST_SEEDS, Claim, Decision, Verdict
+from analysis.papers.dpsgd.found import finals, probed
 from analysis.papers.evidence import Evidence, Missing
 from analysis.probes.smoothing import smoothed_curvature
 from analysis.probes.tables import NUMBERS
@@ -145,7 +145,7 @@ def _flatter(evidence: Evidence) -> Decision:
     n = len(both)
     flatter = int((both["dpsgd-own"] <= both["ssgd"]).sum())
     verdict: Verdict = "not shown"
-    if n >= FEWEST:
+    if n >= LEAST_SEEDS:
         if flatter >= math.ceil(0.75 * n):
             verdict = "reproduced"
         elif flatter <= n // 4:

@@ -7,8 +7,8 @@ from functools import partial
 
 import pandas as pd
 
-from analysis.papers.claim import Claim, Decision, Verdict
-from analysis.papers.dpsgd.found import FEWEST, finals, largest, losses, most, seen
+from analysis.papers.claim import LEAST_SEEDS, Claim, Decision, Verdict
+from analysis.papers.dpsgd.found import finals, largest, losses, most, seen
 from analysis.papers.evidence import Evidence, Missing
 
 RATE = 0.8  # of A1 and A3
@@ -30,7 +30,7 @@ def _rises(evidence: Evidence, label: str) -> Decision:
     ratio = edge / base
     at_rate, window = trained >= most(n) and apart >= most(n), ratio >= WINDOW
     verdict: Verdict = "not shown"
-    if n < FEWEST:
+    if n < LEAST_SEEDS:
         pass
     elif at_rate and window:
         verdict = "reproduced"
@@ -62,7 +62,7 @@ def _five(evidence: Evidence) -> Decision:
         better.append(int((ours < 0.5).sum()) > int((theirs < 0.5).sum()))
         words.append(f"lr {lr:g}: DPSGD {seen(ours)}; SSGD {seen(theirs)}")
     verdict: Verdict = "not shown"
-    if n >= FEWEST:
+    if n >= LEAST_SEEDS:
         if all(held):
             verdict = "reproduced"
         elif any(held):
@@ -86,7 +86,7 @@ def _noisy(evidence: Evidence) -> Decision:
     ratios = {sigma: float(found.mean() / ours.mean()) for sigma, found in each.items()}
     paper = ratios[0.01]
     verdict: Verdict = "not shown"
-    if len(ours) < FEWEST or not math.isfinite(ours.mean()):
+    if len(ours) < LEAST_SEEDS or not math.isfinite(ours.mean()):
         pass
     elif min(ratios.values()) >= GAP:
         verdict = "reproduced"
@@ -114,7 +114,7 @@ def _recurrent(evidence: Evidence, part: str, classes: int) -> Decision:
     failing = [lr for lr in rates if (losses(table, "ssgd", lr=float(lr)) >= bound).any()]
     first = float(failing[0]) if failing else math.nan
     verdict: Verdict = "not shown"
-    if n < FEWEST or not failing or math.isnan(base):
+    if n < LEAST_SEEDS or not failing or math.isnan(base):
         pass
     elif edge >= WINDOW * base:
         verdict = "reproduced"

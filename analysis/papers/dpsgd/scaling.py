@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from analysis.papers.claim import Claim, Decision, Verdict
-from analysis.papers.dpsgd.found import FEWEST, finals, largest, losses
+from analysis.papers.claim import LEAST_SEEDS, Claim, Decision, Verdict
+from analysis.papers.dpsgd.found import finals, largest, losses
 from analysis.papers.evidence import Evidence, Missing
 from analysis.statistics import Mean, mean_over_runs
 
@@ -72,7 +72,7 @@ def _optimisers(evidence: Evidence) -> Decision:
     ours = best["dpsgd-own"][1]
     others = [best[name][1] for name in ("lamb", "adamw")]
     verdict: Verdict = "not shown"
-    if min(mean.n for _, mean in best.values()) < FEWEST or not math.isfinite(ours.mean):
+    if min(mean.n for _, mean in best.values()) < LEAST_SEEDS or not math.isfinite(ours.mean):
         pass
     elif all(ours.high < other.low for other in others):
         verdict = "reproduced"
@@ -101,7 +101,7 @@ def _larger_steps(evidence: Evidence) -> Decision:
     n = int(table.groupby(["label", "step"]).size().min())
     ratio, most_tried = ours / theirs, float(table["step"].max())
     verdict: Verdict = "not shown"
-    if n < FEWEST or math.isnan(theirs):
+    if n < LEAST_SEEDS or math.isnan(theirs):
         pass
     elif ratio >= LARGER:
         verdict = "reproduced"

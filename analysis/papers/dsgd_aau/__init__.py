@@ -69,7 +69,6 @@ CLAIMS: tuple[Claim, ...] = (
     gossip_rounds.DIRECTED,
     gossip_time.OVERLAP,
     gossip_limits.COMPRESSION,
-    gossip_limits.POWER_GOSSIP,
     gossip_time.PRAGUE,
     gossip_time.SHARED,
     gossip_learning.MATCHINGS,

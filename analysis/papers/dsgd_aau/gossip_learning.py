@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from analysis.papers.claim import Claim, Decision, Verdict
+from analysis.papers.claim import LEAST_SEEDS, Claim, Decision, Verdict
 from analysis.papers.dsgd_aau.gossip_rounds import unbiased
-from analysis.papers.dsgd_aau.rules import LEAST_SEEDS, Curve, best_rate, curves, final, ids, named, words
+from analysis.papers.dsgd_aau.rules import Curve, best_rate, curves, final, ids, named, words
 from analysis.papers.evidence import Evidence
 from analysis.statistics import Mean, mean_over_runs
 

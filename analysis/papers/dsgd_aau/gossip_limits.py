@@ -31,11 +31,6 @@ def _compression(evidence: Evidence) -> Decision:
     return Decision(verdict=verdict, found=f"what is left of the distance: {'; '.join(told)}", n=len(table))
 
 
-def _power_gossip(evidence: Evidence) -> Decision:
-    """C10."""
-    return Decision(verdict="not shown", found="PowerGossip is not among the algorithms here", n=0)
-
-
 def _push_bias(evidence: Evidence) -> Decision:
     """C15."""
     table = evidence.table("push-bias")
@@ -68,16 +63,6 @@ COMPRESSION = Claim(
     "0.9, no compression with gamma 1 to below 1e-12; partly: all of these but one; contradicted: fewer.",
     parts=("compression",),
     decide=_compression,
-)
-POWER_GOSSIP = Claim(
-    id="C10",
-    statement="PowerGossip needs no tuning and agrees with factors of rank 1 (Vogels et al. 2020).",
-    kind="shape",
-    expected="linear convergence",
-    tolerance="below 0.05 of the distance after 400 rounds, ring of 8, 32 x 32",
-    rule="not shown as long as there is no such algorithm here.",
-    parts=(),
-    decide=_power_gossip,
 )
 PUSH_BIAS = Claim(
     id="C15",

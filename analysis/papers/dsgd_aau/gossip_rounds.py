@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.papers.claim import Claim, Decision
-from analysis.papers.dsgd_aau.rules import all_cases
+from analysis.papers.dsgd_aau.rules import without_exception
 from analysis.papers.evidence import Evidence
 
 
@@ -43,7 +43,7 @@ def _consensus(evidence: Evidence) -> Decision:
     expected = [expected_rate(name, n) for name, n in zip(table["topology"], table["workers"], strict=True)]
     off = (table["rate"] - expected).abs()
     found = f"largest distance {off.max():.1g} over {', '.join(sorted(table['topology'].unique()))}"
-    return all_cases((off <= 1e-4).tolist(), found, measured=float(off.max()))
+    return without_exception((off <= 1e-4).tolist(), found, measured=float(off.max()))
 
 
 def _one_peer(evidence: Evidence) -> Decision:
@@ -52,7 +52,7 @@ def _one_peer(evidence: Evidence) -> Decision:
     powers = (table["workers"] & (table["workers"] - 1)) == 0
     exact, other = table.loc[powers, "left"], table.loc[~powers, "left"]
     found = f"left over {exact.max():.1g} at n = 2^k, at least {other.min():.2g} at {len(other)} other n"
-    return all_cases([*(exact <= 1e-13), *(other > 1e-3)], found, measured=float(exact.max()), least=2)
+    return without_exception([*(exact <= 1e-13), *(other > 1e-3)], found, measured=float(exact.max()), least=2)
 
 
 def _gap(evidence: Evidence) -> Decision:
@@ -60,7 +60,7 @@ def _gap(evidence: Evidence) -> Decision:
     table = evidence.table("exponential-gap")
     off = (table["gap"] - 2 / (1 + np.ceil(np.log2(table["workers"])))).abs()
     found = f"largest distance {off.max():.1g} over even n from {table['workers'].min()} to {table['workers'].max()}"
-    return all_cases((off <= 1e-9).tolist(), found, measured=float(off.max()))
+    return without_exception((off <= 1e-9).tolist(), found, measured=float(off.max()))
 
 
 def unbiased(table: pd.DataFrame) -> tuple[list[bool], str]:
@@ -103,7 +103,7 @@ def _stability(evidence: Evidence) -> Decision:
         f"{int((~below).sum())} others diverged; refused by the settings: {int(table.loc[below, 'refused'].sum())}"
     )
     both = bool(below.any() and not below.all())
-    decided = all_cases(holds.tolist(), found)
+    decided = without_exception(holds.tolist(), found)
     return decided if both else Decision(verdict="not shown", found=found, n=len(table))
 
 
@@ -115,7 +115,7 @@ def _directed(evidence: Evidence) -> Decision:
         f"{table['row_stochastic'].min():.2g}"
     )
     holds = [*(table["push_sum"] < 1e-10), *(table["row_stochastic"] > 1e-2)]
-    return all_cases(holds, found, measured=float(table["push_sum"].max()))
+    return without_exception(holds, found, measured=float(table["push_sum"].max()))
 
 
 CONSENSUS = Claim(

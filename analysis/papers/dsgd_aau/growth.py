@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from analysis.papers.claim import Claim, Decision, Verdict
-from analysis.papers.dsgd_aau.rules import LEAST_SEEDS, Curve, curves, ids, named, words
+from analysis.papers.claim import LEAST_SEEDS, Claim, Decision, Verdict
+from analysis.papers.dsgd_aau.rules import Curve, curves, ids, named, words
 from analysis.papers.evidence import Evidence
 from analysis.statistics import Mean, mean_over_runs
 

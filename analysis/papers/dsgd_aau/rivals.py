@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 
-from analysis.papers.claim import Claim, Decision, Verdict
+from analysis.papers.claim import LEAST_SEEDS, Claim, Decision, Verdict
 from analysis.papers.dsgd_aau.rules import (
-    LEAST_SEEDS,
     Compared,
     Curve,
     best_rate,

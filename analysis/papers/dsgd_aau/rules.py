@@ -17,11 +17,8 @@ from analysis.statistics import Mean
 
 Values = NDArray[np.float64]
 
-LEAST_SEEDS = 3
-"""With fewer a learning claim is not shown."""
 
-
-def all_cases(
+def without_exception(
     holds: Sequence[bool], found: str, *, measured: float = math.nan, unit: str = "", least: int = 1
 ) -> Decision:
     """The verdict on an exact claim: every case must hold; with fewer than `least` cases it is not shown.
@@ -29,7 +26,7 @@ def all_cases(
     Source: an identity has no exceptions.
 
     Example:
-        >>> [all_cases(holds, "").verdict for holds in ([True, True], [True, False], [])]
+        >>> [without_exception(holds, "").verdict for holds in ([True, True], [True, False], [])]
         ['reproduced', 'contradicted', 'not shown']
     """
     verdict: Verdict = "contradicted" if not all(holds) else "reproduced" if len(holds) >= least else "not shown"

@@ -9,9 +9,9 @@ from functools import partial
 
 import pandas as pd
 
-from analysis.papers.claim import Claim, Decision, Verdict
+from analysis.papers.claim import LEAST_SEEDS, Claim, Decision, Verdict
 from analysis.papers.evidence import Evidence, Missing
-from analysis.papers.sweeps import LEAST_SEEDS, above, best, errors
+from analysis.papers.sweeps import above, best, errors
 
 SHORT, LONG = (1, 4), (16, 64)
 SLACK = 0.003

@@ -13,12 +13,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from analysis.papers.claim import Verdict
+from analysis.papers.claim import LEAST_SEEDS, Verdict
 from analysis.papers.evidence import Evidence, Missing
 from analysis.statistics import mean_over_runs
-
-FEWEST = 3
-"""Seeds below which nothing is shown."""
 
 Losses = Mapping[int, float]
 
@@ -122,7 +119,7 @@ def inside(found: Gap, low: float, high: float) -> Verdict:
         >>> inside(Gap(0.2, 0.1, 0.3, 3), 0, 0.05), inside(Gap(0.02, 0.01, 0.03, 2), 0, 0.05)
         ('contradicted', 'not shown')
     """
-    if found.n < FEWEST:
+    if found.n < LEAST_SEEDS:
         return "not shown"
     if low <= found.mean <= high:
         return "reproduced"
@@ -136,7 +133,7 @@ def above(found: Gap) -> Verdict:
         >>> above(Gap(0.2, 0.1, 0.3, 3)), above(Gap(0.2, -0.1, 0.3, 3)), above(Gap(-0.2, -0.3, -0.1, 3))
         ('reproduced', 'not shown', 'contradicted')
     """
-    if found.n < FEWEST or found.low <= 0 <= found.high:
+    if found.n < LEAST_SEEDS or found.low <= 0 <= found.high:
         return "not shown"
     return "reproduced" if found.low > 0 else "contradicted"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-from analysis.papers.claim import Claim, Decision, Verdict
+from analysis.papers.claim import LEAST_SEEDS, Claim, Decision, Verdict
 from analysis.papers.evidence import Evidence
-from analysis.papers.streaming_diloco.compare import FEWEST, Gap, final, gap, inside, rising, rows_of, together
+from analysis.papers.streaming_diloco.compare import Gap, final, gap, inside, rising, rows_of, together
 from analysis.papers.streaming_diloco.printed import GAP_BY_REPLICAS
 
 SIZES = ("small", "middle", "large")
@@ -38,7 +38,7 @@ def near_data_parallel(evidence: Evidence) -> Decision:
         gaps[size] = gap(*losses)
     near = inside(gaps["large"], 0, 0.05)
     shrinks: Verdict = "not shown"
-    if min(found.n for found in gaps.values()) >= FEWEST:
+    if min(found.n for found in gaps.values()) >= LEAST_SEEDS:
         shrinks = "reproduced" if rising([-gaps[size].mean for size in SIZES]) else "contradicted"
     return decision(
         together([near, shrinks]),
@@ -80,7 +80,7 @@ def more_replicas(evidence: Evidence) -> Decision:
     base = final(evidence, "replicas-1", "data-parallel")
     gaps = {m: gap(final(evidence, _part(m), "diloco"), base) for m in GAP_BY_REPLICAS}
     several = [m for m in gaps if m >= 2]
-    enough = min(found.n for found in gaps.values()) >= FEWEST
+    enough = min(found.n for found in gaps.values()) >= LEAST_SEEDS
     worse: Verdict = "not shown"
     if enough:
         worse = "reproduced" if rising([gaps[m].mean for m in several]) else "contradicted"
@@ -123,7 +123,7 @@ def period_sweep(evidence: Evidence) -> Decision:
         for period in PERIODS
     }
     gaps = {period: gap(losses[period], losses[10]) for period in PERIODS}
-    enough = min(found.n for found in gaps.values()) >= FEWEST
+    enough = min(found.n for found in gaps.values()) >= LEAST_SEEDS
     verdicts: list[Verdict] = ["not shown"]
     if enough:
         best = min(PERIODS, key=lambda period: gaps[period].mean)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from analysis.papers.claim import Claim, Decision, Verdict
+from analysis.papers.claim import LEAST_SEEDS, Claim, Decision, Verdict
 from analysis.papers.evidence import Evidence
 from analysis.papers.streaming_diloco.compare import (
-    FEWEST,
     above,
     final,
     gap,
@@ -80,7 +79,7 @@ def eager(evidence: Evidence) -> Decision:
     base = final(evidence, "methods", "diloco")
     naive, lowered, fresh = (gap(final(evidence, "eager", name), base) for name in ("naive", "naive-lowered", "eager"))
     verdict: Verdict = "not shown"
-    if min(naive.n, fresh.n) >= FEWEST:
+    if min(naive.n, fresh.n) >= LEAST_SEEDS:
         # Of a gap that is none, three times is none: the naive one must be worse beyond its interval.
         enough = naive.mean >= 3 * max(fresh.mean, 0.0) and naive.low > 0
         verdict = "reproduced" if enough else "partly" if naive.low > max(fresh.high, 0.0) else "contradicted"

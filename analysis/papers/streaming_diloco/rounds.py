@@ -3,10 +3,9 @@ replicas move."""
 
 from __future__ import annotations
 
-from analysis.papers.claim import Claim, Decision, Verdict
+from analysis.papers.claim import LEAST_SEEDS, Claim, Decision, Verdict
 from analysis.papers.evidence import Evidence, Missing
 from analysis.papers.streaming_diloco.compare import (
-    FEWEST,
     Gap,
     Losses,
     above,
@@ -57,7 +56,7 @@ def dropped_rounds(evidence: Evidence) -> Decision:
     base = final(evidence, "drops", "diloco", "by-role")
     gaps = {q: gap(final(evidence, "drops", f"dropping@drop={q}"), base, perplexity=True) for q in (0.1, 0.3, 0.5)}
     trend: Verdict = "not shown"
-    if min(found.n for found in gaps.values()) >= FEWEST:
+    if min(found.n for found in gaps.values()) >= LEAST_SEEDS:
         trend = "reproduced" if rising([gaps[q].mean for q in gaps]) else "contradicted"
     return decision(
         together([inside(gaps[0.5], -1.0, 0.05), trend]),
@@ -123,7 +122,7 @@ def likeness(evidence: Evidence) -> Decision:
     lead = mean_over_runs((by_block[0] - by_block.drop(columns=0).median(axis=1)).tolist())
     n = len(by_block)
     verdicts: list[Verdict] = ["not shown"]
-    if n >= FEWEST:
+    if n >= LEAST_SEEDS:
         signs: list[Verdict] = [
             "reproduced" if means["first"].low > 0 else "contradicted" if means["first"].high < 0 else "not shown",
             "reproduced" if means["last"].high < 0 else "contradicted" if means["last"].low > 0 else "not shown",

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from itertools import pairwise
 
-from analysis.papers.claim import Claim, Decision, Verdict
+from analysis.papers.claim import LEAST_SEEDS, Claim, Decision, Verdict
 from analysis.papers.evidence import Evidence, Missing
-from analysis.papers.streaming_diloco.compare import FEWEST, rows_of, together
+from analysis.papers.streaming_diloco.compare import rows_of, together
 from analysis.statistics import Mean, mean_over_runs
 
 METHODS = ("data-parallel", "diloco", "overlapped", "overlapped-fp4")
@@ -58,7 +58,7 @@ def order_of_methods(evidence: Evidence) -> Decision:
     slow = seconds["slow"]
     n = len(slow["data-parallel"])
     verdicts: list[Verdict] = ["not shown"]
-    if n >= FEWEST:
+    if n >= LEAST_SEEDS:
         ordered = all(
             slow[worse][seed] >= slow[better][seed] for worse, better in pairwise(METHODS) for seed in slow[worse]
         )

@@ -83,10 +83,6 @@ def test_c9_needs_both_sides_of_the_thresholds(tmp_path: Path) -> None:
     assert of_table(tmp_path, "C9", "compression", compressed()[:3]) == "not shown"
 
 
-def test_c10_is_not_shown_without_the_algorithm(tmp_path: Path) -> None:
-    assert verdict("C10", Evidence(tmp_path, "quick")) == "not shown"
-
-
 @pytest.mark.parametrize(
     ("even", "uneven", "expected"),
     [
