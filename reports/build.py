@@ -33,7 +33,7 @@ from reports.runs import led_to, runs_of, shared_provenance
 from reports.sections import registry
 from reports.sections.base import Material, Section
 from reports.shown import ShownTable
-from reports.style import PARTS
+from reports.style import LOOKS, PARTS
 
 MEASURED = ("mpi", "horovod")
 BASELINE = "allreduce-sgd"
@@ -138,7 +138,7 @@ def _build(
         sources=sources,
         study_files=[(name, json.dumps(study, indent=2, sort_keys=True)) for name, study in sorted(studies.items())],
         problems=not_used,
-        palette=sorted({look.number: look for look in everything.look_of.values()}.items()),
+        palette=[(look.number, look) for look in LOOKS],
     )
     summary = {
         "content_hash": content_hash,

@@ -158,6 +158,7 @@ def _decide(paper: Paper, claims: Sequence[Claim], scale: Any, out: Path, failed
     from analysis import claim_table
     from analysis.papers.decide import decide
     from analysis.papers.evidence import Evidence
+    from reports.papers import folder
 
     decided = decide(paper, Evidence(out, scale), claims)
     fresh = {row["claim_id"] for row in decided.rows}
@@ -167,6 +168,7 @@ def _decide(paper: Paper, claims: Sequence[Claim], scale: Any, out: Path, failed
     rows = sorted([*kept, *decided.rows], key=lambda row: order.get(row["claim_id"], len(order)))
     out.mkdir(parents=True, exist_ok=True)
     claim_table.write(out, rows)
+    folder.write(out, paper.name, scale)
     for row in decided.rows:
         print(f"{row['claim_id']:5s}{row['verdict']:14s}{row['found']}")
     for claim, why in decided.undecided.items():

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
-from analysis.claim_table import VERDICTS, counts, read, run_ids
+from analysis.claim_table import VERDICTS, counts, run_ids
 from reports import words
+from reports.decided import decided
 from reports.language import noted, t
 from reports.sections.base import Material, Section
 from reports.shown import Filter, Mark, Shown, ShownTable
@@ -32,23 +32,15 @@ MANY = 12
 
 def section(material: Material) -> Section | None:
     """The claims of all results folders of the report; None if they have none."""
-    parts, errors = [], []
-    # A paper's claims lie in the folder above its parts.
-    for source in dict.fromkeys(str(f) for s in material.sources for f in (Path(s).parent, Path(s))):
-        try:
-            parts.append(read(source))
-        except ValueError as error:
-            errors.append(str(error))
-    parts = [part for part in parts if len(part)]
-    if not parts and not errors:
+    claims, errors = decided(material)
+    if claims.empty and not errors:
         return None
-    claims = pd.concat(parts, ignore_index=True).drop_duplicates() if parts else pd.DataFrame(columns=["paper"])
     known = set(material.results.runs["run_id"])
     papers = [_paper(i, str(paper), own, known) for i, (paper, own) in enumerate(claims.groupby("paper"), start=1)]
     html = Markup(
         material.environment.get_template("sections/claims.html.j2").render(
             papers=[{**paper, "html": paper["table"].html(material.environment)} for paper in papers],
-            summary=_summary(claims) if parts else "",
+            summary=_summary(claims) if len(claims) else "",
             errors=errors,
         )
     )
@@ -71,20 +63,12 @@ def _summary(claims: pd.DataFrame) -> str:
 
 def _paper(number: int, paper: str, claims: pd.DataFrame, known: set[str]) -> dict[str, Any]:
     """What the template needs for one paper."""
-    claims = claims.sort_values("claim_id", key=lambda ids: ids.map(_natural), kind="stable")
-    frame = claims.assign(place=[f"claim-{number}-{i}" for i in range(1, len(claims) + 1)])
     return {
         "title": paper,
         "summary": _summary(claims),
-        "table": _table(number, paper, frame),
-        "claims": [_claim({str(k): v for k, v in row.items()}, known) for row in frame.to_dict("records")],
+        "table": _table(number, paper, claims),
+        "claims": [_claim({str(k): v for k, v in row.items()}, known) for row in claims.to_dict("records")],
     }
-
-
-def _natural(claim_id: str) -> tuple[str, int, str]:
-    """A2 before A10."""
-    letters = claim_id.rstrip("0123456789")
-    return letters, int(claim_id[len(letters) :] or 0), claim_id
 
 
 def _table(number: int, paper: str, frame: pd.DataFrame) -> ShownTable:

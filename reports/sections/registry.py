@@ -19,6 +19,7 @@ from reports.sections import (
     momentum,
     network,
     noise,
+    papers,
     pareto,
     predicted_pairs,
     profiles,
@@ -31,6 +32,7 @@ from reports.sections.base import Material, Section
 
 FIRST: tuple[Callable[[Material], Section | None], ...] = (
     claims.section,
+    papers.section,
     network.section,
 )
 PER_SETTING: tuple[Callable[[Material], Section | None], ...] = (
