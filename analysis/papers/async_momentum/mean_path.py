@@ -27,6 +27,24 @@ STEADY = 0.75
 """Of the largest stable rate at constant staleness: up to which other laws are compared."""
 
 
+def at_share(rows: pd.DataFrame, share: float) -> pd.DataFrame:
+    """Of one number of workers and momentum the path at the rate nearest to a share of the largest stable one.
+
+    Args:
+        rows: of the experiment `mean-path` with one `workers` and `momentum`.
+        share: of the largest rate that is stable in mean square.
+
+    Returns:
+        The rows at that rate `a`, by `write`.
+
+    Source: `analysis.theory.delays.memoryless_limit`.
+    """
+    limit = memoryless_limit(int(rows["workers"].iloc[0]), float(rows["momentum"].iloc[0]))
+    tried = rows["a"].unique()
+    a = float(tried[np.abs(np.log(tried / (share * limit))).argmin()])
+    return rows[rows["a"] == a].sort_values("write")
+
+
 def heavy_ball(evidence: Evidence) -> Decision:
     """B3.
 
@@ -34,11 +52,9 @@ def heavy_ball(evidence: Evidence) -> Decision:
     """
     cases, worst, runs = {}, 0.0, 0
     for (workers, momentum), own in groups_of(evidence.table("mean-path"), "workers", "momentum"):
-        limit = memoryless_limit(int(workers), float(momentum))
-        tried = own["a"].unique()
         for share in SHARES:
-            a = float(tried[np.abs(np.log(tried / (share * limit))).argmin()])
-            path = own[own["a"] == a].sort_values("write")
+            path = at_share(own, share)
+            a = float(path["a"].iloc[0])
             mean, writes = path["mean"].to_numpy(), len(path) - 1
             expected = heavy_ball_path(
                 quadratic([a]), [1.0], writes=writes, lr=1.0, implicit=1 - 1 / workers, momentum=float(momentum)
@@ -64,7 +80,7 @@ def other_laws(evidence: Evidence) -> Decision:
     cases, worst, missed = {}, 0.0, 0.0
     for (workers, law), own in groups_of(evidence.table("other-laws"), "workers", "law"):
         most = STEADY * constant_limit(int(workers) - 1)
-        counts = _counts(own)
+        counts = staleness_counts(own)
         for a, path in groups_of(own[own["a"] <= most], "a"):
             mean = path.sort_values("write")["mean"].to_numpy()
             found = staleness_path(quadratic([a]), [1.0], counts, lr=1.0, writes=len(mean) - 1)[:, 0]
@@ -81,8 +97,18 @@ def other_laws(evidence: Evidence) -> Decision:
     )  # fmt: skip
 
 
-def _counts(table: pd.DataFrame) -> Array:
-    """How many runs had each staleness at each write [T, L]."""
+def staleness_counts(table: pd.DataFrame) -> Array:
+    """How many runs had each staleness at each write [T, L].
+
+    Args:
+        table: rows of the experiment `other-laws` with one `workers` and `law`.
+
+    Source: as counted, for theorem 2.
+
+    Example:
+        >>> staleness_counts(pd.DataFrame({"write": [1, 0], "staleness": ["[2, 3]", "[5]"]})).tolist()
+        [[5.0, 0.0], [2.0, 3.0]]
+    """
     listed = table[table["staleness"] != ""].sort_values("write")["staleness"].map(json.loads).tolist()
     longest = max(len(one) for one in listed)
     return np.array([one + [0] * (longest - len(one)) for one in listed], dtype=np.float64)

@@ -20,10 +20,20 @@ USUAL = 0.9
 DEAR, SLIGHT = 1.5, 1.1
 AT = 16
 """Workers at which the price of a fixed momentum is asked."""
+FIGURE_8 = {1: 0.675, 2: 0.45, 4: 0.225, 8: 0.0, 16: -0.675}
+"""Best explicit momentum in the paper, by workers."""
+FIGURE_4 = {1: 1.0, 2: 1.0, 4: 2.0, 8: 2.0, 16: 6.0}
+"""Steps, tuned, over those of one worker in the paper, by workers."""
 
 
-def _grid(evidence: Evidence) -> tuple[pd.DataFrame, list[str]]:
-    """All runs over momentum and rate, and their run_ids."""
+def grid(evidence: Evidence) -> tuple[pd.DataFrame, list[str]]:
+    """All runs over momentum and rate, as `analysis.asynchrony.tuning` reads them, and their run_ids.
+
+    Raises:
+        Missing: a study has not been run, or runs of it failed.
+
+    Source: steps to a held-out loss, as in figures 4 and 8.
+    """
     parts, rows = [], []
     for part in PARTS:
         results = evidence.results(part)
@@ -51,8 +61,8 @@ def best_falls(evidence: Evidence) -> Decision:
 
     Source: arXiv 1605.09774, figures 3 and 8.
     """
-    grid, rows = _grid(evidence)
-    found = best_momentum(grid)
+    runs, rows = grid(evidence)
+    found = best_momentum(runs)
     rho, p = trend(found)
     known = found.dropna(subset="momentum")
     negative = bool((known["momentum"] < 0).any())
@@ -77,8 +87,8 @@ def fixed_momentum(evidence: Evidence) -> Decision:
 
     Source: arXiv 1605.09774, figures 4 and 8.
     """
-    grid, rows = _grid(evidence)
-    curves = penalty_curves(grid)
+    runs, rows = grid(evidence)
+    curves = penalty_curves(runs)
     own = curves[curves["workers"] == AT].set_index("momentum")["cost"]
     if own.empty or USUAL not in own.index:
         raise Missing(f"no runs with {AT} workers and momentum {USUAL}")
@@ -111,8 +121,8 @@ def penalty_grows(evidence: Evidence) -> Decision:
 
     Source: arXiv 1605.09774, figure 4.
     """
-    grid, rows = _grid(evidence)
-    found = best_momentum(grid)
+    runs, rows = grid(evidence)
+    found = best_momentum(runs)
     penalty = found["statistical_penalty"].to_numpy(dtype=np.float64)
     # All alike have no rank correlation.
     alike = np.ptp(penalty) == 0

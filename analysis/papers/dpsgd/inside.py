@@ -18,11 +18,24 @@ LABEL = "dpsgd-own"
 IDENTITY = 1e-5  # relative
 
 
-def _rows(evidence: Evidence) -> pd.DataFrame:
+def noise_rows(evidence: Evidence) -> pd.DataFrame:
     """The probes of the runs that start apart.
 
+    Returns:
+        `run_id`, `label`, `seed`, and the columns of `analysis.probes.tables.NOISE`.
+
     Raises:
-        Missing: there are none, or none of the late steps.
+        Missing: there are none, or none of the early or late steps.
+
+    Source: the rules of A4, A5 and A7.
+
+    Example:
+        >>> from pathlib import Path
+        >>> try:
+        ...     noise_rows(Evidence(Path("nowhere"), "quick"))
+        ... except Missing as missing:
+        ...     print(str(missing).partition(":")[0])
+        noise
     """
     rows = probed(evidence, "noise", NOISE)
     rows = rows[rows["label"] == LABEL]
@@ -49,7 +62,7 @@ def _listed(values: Losses) -> str:
 
 def _self_adjusting(evidence: Evidence) -> Decision:
     """A4: from far below the learning rate up to it."""
-    rows = _rows(evidence)
+    rows = noise_rows(evidence)
     early, late = _both(rows, lambda r: r["alpha_e"] / r["lr"])
     control = _both(rows, lambda r: r["alpha_e_control"] / r["lr"])
     steady = all(bool((np.abs(part - 1) <= 0.2).all()) for part in control)
@@ -98,7 +111,7 @@ def _pythagoras(evidence: Evidence) -> Decision:
 
 def _parts_of_noise(evidence: Evidence) -> Decision:
     """A5: what the noise is made of."""
-    rows = _rows(evidence)
+    rows = noise_rows(evidence)
     later = rows[rows["step"] > 0]  # at step 0 models are random draws, of which no step has made anything yet
     whole = _medians(later, lambda r: r["noise"] / (r["noise_sampling"] + r["noise_diversity_perp"]))
     early, late = _both(rows, lambda r: r["noise_diversity"] / r["noise_sampling"])
@@ -131,7 +144,7 @@ def _parts_of_noise(evidence: Evidence) -> Decision:
 
 def _shrinking(evidence: Evidence) -> Decision:
     """A7: the workers come together."""
-    rows = _rows(evidence)
+    rows = noise_rows(evidence)
     early, late = _both(rows[rows["step"] > 0], lambda r: r["replica_variance"])
     ratio = late / early
     verdict: Verdict = "not shown"

@@ -22,9 +22,14 @@ def _times(found: list[Curve]) -> list[float]:
     return [curve.first(REACHED) for curve in found]
 
 
-def _slowdown(evidence: Evidence) -> Decision:
-    """B7."""
-    found = curves(evidence, "slowdown")
+def advantages(found: list[Curve]) -> dict[tuple[float, float], Mean]:
+    """(rate of stragglers, their slowness) -> time to the accuracy of synchronous DSGD over DSGD-AAU's, over seeds.
+
+    Args:
+        found: curves of the study `slowdown`; settings that not all reach, or with too few seeds, are left out.
+
+    Source: the ratio of each run of the one to the mean of the other.
+    """
     ratios: dict[tuple[float, float], Mean] = {}
     for workload in sorted({curve.workload for curve in found}):
         said = re.fullmatch(r"p=([\d.]+),slow=([\d.]+)", workload)
@@ -32,6 +37,13 @@ def _slowdown(evidence: Evidence) -> Decision:
         slow, ours = _times(named(here, "d-psgd")), _times(named(here, "dsgd-aau"))
         if said and min(len(slow), len(ours)) >= LEAST_SEEDS and np.isfinite([*slow, *ours]).all():
             ratios[float(said[1]), float(said[2])] = mean_over_runs(np.array(slow) / float(np.mean(ours)))
+    return ratios
+
+
+def _slowdown(evidence: Evidence) -> Decision:
+    """B7."""
+    found = curves(evidence, "slowdown")
+    ratios = advantages(found)
     sweeps = [
         [ratios[key] for key in sorted(ratios) if key[0] == 0.1],
         [ratios[key] for key in sorted(ratios) if key[1] == 10],
@@ -56,24 +68,47 @@ def _slowdown(evidence: Evidence) -> Decision:
     )
 
 
+def at_own_rates(found: list[Curve]) -> dict[int, list[Curve]]:
+    """Number of workers -> the curves at the rate in proportion to sqrt(N), the least rate with the fewest workers.
+
+    Source: the rate sqrt(N / K) of the paper's theorem.
+    """
+    sizes = sorted({curve.workers for curve in found})
+    start = min((curve.lr for curve in found), default=math.nan)
+    return {
+        n: [c for c in found if c.workers == n and math.isclose(c.lr, start * math.sqrt(n / sizes[0]), rel_tol=1e-3)]
+        for n in sizes
+    }
+
+
+def times(found: list[Curve]) -> Mean | None:
+    """Time to the accuracy over seeds [s]; None if one did not reach it, or with too few seeds.
+
+    Source: `Curve.first`.
+
+    Example:
+        >>> times([]) is None
+        True
+    """
+    reached = _times(found)
+    return mean_over_runs(reached) if len(found) >= LEAST_SEEDS and np.isfinite(reached).all() else None
+
+
 def _workers(evidence: Evidence) -> Decision:
     """B8."""
     found = curves(evidence, "workers")
-    sizes = sorted({curve.workers for curve in found})
-    base = sizes[0] if sizes else 0
     start = min((curve.lr for curve in found), default=math.nan)
-    times, used, fixed = {}, [], []
-    for workers in sizes:
-        rate = start * math.sqrt(workers / base)
-        own = [c for c in found if c.workers == workers and math.isclose(c.lr, rate, rel_tol=1e-3)]
-        if len(own) >= LEAST_SEEDS and np.isfinite(_times(own)).all():
-            times[workers] = mean_over_runs(_times(own))
+    needed, used, fixed = {}, [], []
+    for workers, own in at_own_rates(found).items():
+        mean = times(own)
+        if mean is not None:
+            needed[workers] = mean
             used += own
         still = [c.first(REACHED) for c in found if c.workers == workers and c.lr == start]
         fixed.append(f"{np.mean(still):.3g} s at N = {workers}" if still else "")
-    known = [workers for workers in times if workers <= 128]
+    known = [workers for workers in needed if workers <= 128]
     ratios = [
-        (times[a].mean / times[b].mean) ** (1 / math.log2(b / a)) for a, b in pairwise(known) if times[b].mean > 0
+        (needed[a].mean / needed[b].mean) ** (1 / math.log2(b / a)) for a, b in pairwise(known) if needed[b].mean > 0
     ]
     verdict: Verdict
     if not ratios or known[-1] < 128:
@@ -81,8 +116,8 @@ def _workers(evidence: Evidence) -> Decision:
     elif min(ratios) >= PER_DOUBLING:
         verdict = "reproduced"
     else:
-        verdict = "partly" if times[known[0]].mean > times[known[-1]].high else "contradicted"
-    told = "; ".join(f"{words(mean)} s at N = {workers}" for workers, mean in times.items())
+        verdict = "partly" if needed[known[0]].mean > needed[known[-1]].high else "contradicted"
+    told = "; ".join(f"{words(mean)} s at N = {workers}" for workers, mean in needed.items())
     return Decision(
         verdict=verdict,
         found=f"to accuracy {REACHED} at rates in proportion to sqrt(N): {told or 'not reached'}; per doubling "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 
 from analysis.papers.claim import Claim, Decision, Verdict
 from analysis.papers.dsgd_aau.rules import without_exception
@@ -74,11 +75,28 @@ def _mixing(evidence: Evidence) -> Decision:
     return without_exception([*holds, *conserved], found, measured=float(worst.max()))
 
 
+def control_shares(table: pd.DataFrame) -> dict[tuple[int, int], float]:
+    """(workers, parameters of the model) -> control messages' payload over that of the float32 models.
+
+    Args:
+        table: of the experiment `control`.
+
+    Source: counted bytes; four for a parameter.
+
+    Example:
+        >>> found = control_shares(pd.DataFrame({"workers": [8], "control_nbytes": [80], "models": [2]}))
+        >>> found[8, 1_000_000]
+        1e-05
+    """
+    per_model = table["control_nbytes"] / table["models"]
+    return {(int(n), d): b / (4 * d) for n, b in zip(table["workers"], per_model, strict=True) for d in MODELS}
+
+
 def _control(evidence: Evidence) -> Decision:
     """B10."""
     table = evidence.table("control")
     per_model = table["control_nbytes"] / table["models"]
-    share = {(n, d): b / (4 * d) for n, b in zip(table["workers"], per_model, strict=True) for d in MODELS}
+    share = control_shares(table)
     small = {key for key, value in share.items() if value < 0.01}
     verdict: Verdict
     if table["workers"].max() < 128:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -133,14 +133,24 @@ def strided(evidence: Evidence) -> Decision:
     )
 
 
-def longer_delays(evidence: Evidence) -> Decision:
-    """D6: three periods, since the last transfer, which nothing hides, weighs less among three than among two."""
+def by_delay(delays: Sequence[int], Gbit_per_s: float = 5.0) -> dict[int, float]:
+    """Overlap tau [inner steps] -> compute utilisation of the 100B model.
+
+    Over three periods, since the last transfer, which nothing hides, weighs less among three than among two.
+
+    Source: arXiv 2501.18512, figure 9.
+    """
     layers = equal_layers(**MODELS["100B"])  # type: ignore[arg-type]
-    count = len(layers)
     found = {}
-    for delay in (0, 1, 2, 5, 20):
-        exchanges = schedule(fragments(count), period=100, delay=delay, rounds=3)
-        found[delay] = float(TrainingDag(layers=layers, exchanges=exchanges, steps=300).utilization(5.0)[0])
+    for delay in delays:
+        exchanges = schedule(fragments(len(layers)), period=100, delay=delay, rounds=3)
+        found[delay] = float(TrainingDag(layers=layers, exchanges=exchanges, steps=300).utilization(Gbit_per_s)[0])
+    return found
+
+
+def longer_delays(evidence: Evidence) -> Decision:
+    """D6."""
+    found = by_delay((0, 1, 2, 5, 20))
     late, early = found[20] - found[5], found[2] - found[0]
     holds = [late < 0.01, early > 0.2]
     return Decision(
