@@ -55,11 +55,11 @@ def plane(name: str, label: str, grid: pd.DataFrame, levels: Sequence[float], lo
     with rc_context(theme()):
         figure = canvas(3.3, 3.0)
         axes = figure.add_axes((0.155, 0.14, 0.755, 0.83))
-        _contours(axes, grid, look, levels)
+        contours(axes, grid, look, levels)
         axes.plot([0], [0], look.marker, color=look.light, markersize=6)
         axes.set_xlabel("first direction")
         axes.set_ylabel("second direction")
-        _square(axes)
+        square(axes)
         return to_svg(figure, name, f"Loss around the model of {label}", text)
 
 
@@ -99,7 +99,7 @@ def positions(name: str, label: str, around: pd.DataFrame, places: pd.DataFrame,
         below = figure.add_axes((0.2, 0.105, 0.77, 0.635))
         # Levels are of what the loss is above the plane's lowest: workers are near each other, and so are their losses.
         rise = grid - float(np.nanmin(grid))
-        _contours(below, rise, look, rungs(float(np.nanmax(rise)) / 100, float(np.nanmax(rise))))
+        contours(below, rise, look, rungs(float(np.nanmax(rise)) / 100, float(np.nanmax(rise))))
         _mark(below, workers["alpha"], workers["beta"], evaluated["alpha"], evaluated["beta"], look)
         for row in workers.to_dict("records"):
             if len(workers) <= 8:
@@ -109,7 +109,7 @@ def positions(name: str, label: str, around: pd.DataFrame, places: pd.DataFrame,
                 )  # fmt: skip
         below.set_xlabel("along the first axis [length]")
         below.set_ylabel("along the second axis [length]")
-        _square(below)
+        square(below)
         return to_svg(figure, name, f"The workers of {label} in the loss around their mean", text)
 
 
@@ -119,7 +119,7 @@ def _mark(axes: Axes, x: pd.Series, y: pd.Series, at: pd.Series, of: pd.Series, 
     axes.plot(at, of, "D", color=INK, markersize=5.5, markerfacecolor="none", markeredgewidth=1, linestyle="none")
 
 
-def _contours(axes: Axes, grid: pd.DataFrame, look: Look, levels: Sequence[float]) -> None:
+def contours(axes: Axes, grid: pd.DataFrame, look: Look, levels: Sequence[float]) -> None:
     """Lines, each with its number, the lowest the widest."""
     if not levels:
         axes.text(0.04, 0.05, "no lines", transform=axes.transAxes, color=MUTED, fontsize=SIZE - 1)
@@ -132,7 +132,8 @@ def _contours(axes: Axes, grid: pd.DataFrame, look: Look, levels: Sequence[float
     axes.set_ylim(float(grid.columns[0]), float(grid.columns[-1]))
 
 
-def _square(axes: Axes) -> None:
+def square(axes: Axes) -> None:
+    """Ticks for a plane: the same both ways, no grid."""
     finish(axes)
     axes.grid(visible=False)
     for part in (axes.xaxis, axes.yaxis):

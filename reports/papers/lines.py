@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.statistics import Mean
@@ -29,6 +30,8 @@ TALL = 1.85  # of the axes of a panel [inches]
 LEFT, BETWEEN, RIGHT, BOTTOM, TITLE = 0.56, 0.16, 0.1, 0.42, 0.21  # margins [inches]
 ROUND = (1, 2, 2.5, 5, 10)
 """Steps between the numbers of a linear axis."""
+APART = 3.2
+"""Points between bars of lines at one place, so that none hides another."""
 FEW = 12
 """Points of a line that are all told in its text; of more the first and the last."""
 
@@ -182,8 +185,9 @@ def _draw(axes: Axes, part: Panel, *, short: bool, few: bool) -> None:
                       linestyle="none", zorder=4)  # fmt: skip
         else:
             axes.plot(known.x, known.y, color=colour, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
-    for line in part.lines:
-        _line(axes, line)
+    barred = [i for i, line in enumerate(part.lines) if line.marks and line.frame()["low"].notna().any()]
+    for i, line in enumerate(part.lines):
+        _line(axes, line, APART * (barred.index(i) - (len(barred) - 1) / 2) if i in barred else 0.0)
     for limit, axis in ((axes.set_xlim, part.x), (axes.set_ylim, part.y)):
         limit(*(None if math.isnan(end) else end for end in (axis.low, axis.high)))
     axes.set_xlabel(part.x.label)
@@ -200,16 +204,23 @@ def _draw(axes: Axes, part: Panel, *, short: bool, few: bool) -> None:
         axes.tick_params(labelleft=False)
 
 
-def _line(axes: Axes, line: Line) -> None:
+def _line(axes: Axes, line: Line, aside: float) -> None:
+    """Draw it, bars so many points aside."""
     look, rows = line.look, line.frame()
     colour = look.light
     rows = rows if line.marks else thinned(rows)
     x, y = rows["x"], rows["y"].where(np.isfinite(rows["y"]))
     if line.marks:
-        axes.vlines(x, rows["low"], rows["high"], color=colour, linewidth=1)
+        figure = axes.get_figure()
+        assert figure is not None
+        at = axes.transData + ScaledTranslation(aside / 72, 0, figure.dpi_scale_trans)
+        axes.vlines(x, rows["low"], rows["high"], color=colour, linewidth=1, transform=at)
         if line.joined:
-            axes.plot(x, y, color=colour, linewidth=1.2, linestyle=look.dash)
-        axes.plot(x, y, look.marker, color=colour, markersize=4.5, linestyle="none", zorder=3)
+            axes.plot(x, y, color=colour, linewidth=1.2, linestyle=look.dash, transform=at)
+        axes.plot(x, y, look.marker, color=colour, markersize=4.5, linestyle="none", zorder=3, transform=at)
+        for values in (y, rows["low"], rows["high"]):  # what is moved aside does not count for the limits by itself
+            axes.update_datalim(np.column_stack([x, values])[np.isfinite(values)])
+        axes.autoscale_view()
         return
     if rows["low"].notna().any():
         axes.fill_between(x, rows["low"], rows["high"], color=colour, alpha=0.16, linewidth=0)

@@ -18,25 +18,55 @@ TARGET = 0.2  # [nat]
 LARGER = 1.5
 
 
-def _slow_worker(evidence: Evidence) -> Decision:
-    """A10: samples a second beside those without a slow worker."""
+def throughput(evidence: Evidence) -> pd.DataFrame:
+    """Samples a second with one slow worker, as a share of those without: means over seeds, no unit.
+
+    Returns:
+        One row per algorithm and slowdown: `label`, `slower` (times; 1: nobody is), `share`, `workers`, `n` (seeds).
+
+    Raises:
+        Missing: the study has not been run, or lacks runs.
+
+    Source: counting.
+
+    Example:
+        >>> from pathlib import Path
+        >>> try:
+        ...     throughput(Evidence(Path("nowhere"), "quick"))
+        ... except Missing as missing:
+        ...     print(str(missing).partition(":")[0])
+        slow
+    """
     runs = evidence.results("slow").runs
     runs = runs[runs["status"] == "completed"]
-    rate = (runs["samples"] / runs["duration_s"]).groupby([runs["label"], runs["workload"]]).mean()
-    workers = int(runs["workers"].iloc[0]) if len(runs) else 0
+    rate = (runs["samples"] / runs["duration_s"]).groupby([runs["label"], runs["workload"]]).agg(["mean", "size"])
+    rows = []
+    for label in ("ad-psgd", "ssgd", "dpsgd"):
+        for slower in (1, *SLOWER):
+            key = (label, f"slow-{slower}")
+            if key not in rate.index:
+                raise Missing(f"slow: no run of {key}")
+            share = float(rate["mean"][key] / rate["mean"][label, "slow-1"])
+            rows.append((label, slower, share, int(runs["workers"].iloc[0]), int(rate["size"][key])))
+    return pd.DataFrame(rows, columns=["label", "slower", "share", "workers", "n"])
+
+
+def _slow_worker(evidence: Evidence) -> Decision:
+    """A10: samples a second beside those without a slow worker."""
+    found = throughput(evidence)
+    runs = evidence.results("slow").runs
+    runs = runs[runs["status"] == "completed"]
+    workers, share = int(found["workers"].iloc[0]), found.set_index(["label", "slower"])["share"]
     errors, words = {"ad-psgd": [], "ssgd": []}, []  # type: dict[str, list[float]], list[str]
-    try:
-        for slower in SLOWER:
-            left = {name: float(rate[name, f"slow-{slower}"] / rate[name, "slow-1"]) for name in (*errors, "dpsgd")}
-            law = {"ad-psgd": (workers - 1 + 1 / slower) / workers, "ssgd": 1 / slower}
-            for name, expected in law.items():
-                errors[name].append(abs(left[name] / expected - 1))
-            words.append(
-                f"{slower} times slower: asynchronous {left['ad-psgd']:.4f} of {law['ad-psgd']:.4f}, all-reduce "
-                f"{left['ssgd']:.4f} of {law['ssgd']:.4f}, ring in rounds {left['dpsgd']:.4f}"
-            )
-    except KeyError as error:
-        raise Missing(f"slow: no run of {error}") from error
+    for slower in SLOWER:
+        left = {name: float(share[name, slower]) for name in (*errors, "dpsgd")}
+        law = {"ad-psgd": (workers - 1 + 1 / slower) / workers, "ssgd": 1 / slower}
+        for name, expected in law.items():
+            errors[name].append(abs(left[name] / expected - 1))
+        words.append(
+            f"{slower} times slower: asynchronous {left['ad-psgd']:.4f} of {law['ad-psgd']:.4f}, all-reduce "
+            f"{left['ssgd']:.4f} of {law['ssgd']:.4f}, ring in rounds {left['dpsgd']:.4f}"
+        )
     verdict: Verdict = "contradicted"
     if max(errors["ad-psgd"] + errors["ssgd"]) <= THROUGHPUT:
         verdict = "reproduced"
