@@ -5,26 +5,28 @@ from __future__ import annotations
 import doctest
 import importlib
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
+from algorithms.interface import Algorithm
 from algorithms.optim import OptimizerSettings
-from bench.calibrate import fit
-from bench.calibrate.machine import Row, SimulatedMachine, Subject
+from bench.calibrate import fit, links
+from bench.calibrate.machine import Row, Rows, SimulatedMachine, Subject
 from bench.calibrate.measure import (
     Measurements,
     after_requests_s,
     exchanges_s,
     measure,
     reductions_s,
+    round_s,
     sharing,
     waits_s,
     without_reductions_s,
 )
-from bench.calibrate.programs import Asking
+from bench.calibrate.programs import Asking, Neighbours
 from bench.cluster import Compute, Handling, Network
 from bench.settings import StudyError
 from bench.workloads.quadratic import Quadratic
@@ -183,3 +185,38 @@ def test_what_shared_cores_lose_is_found(share: float) -> None:
     compute = Compute(gradient_s=1e-3, cores_per_node=2, sharing=share)
     found = sharing(SimulatedMachine(4, network, {LABEL: compute}), [subject()], cores=2, seconds=0.05, rounds=1)
     assert found == {LABEL: pytest.approx(share, rel=1e-6)}
+
+
+@dataclass
+class Crowded(SimulatedMachine):
+    """Links that pass only a share of their bandwidth when all are busy, and hosts that share a machine's cores."""
+
+    share: float = 1.0
+
+    def run(self, program: Algorithm, subject: Subject, seconds: float, *, spin: bool = False) -> Rows:
+        """See `Machine`."""
+        network = self.network
+        if isinstance(program, Neighbours):
+            gbit = network.outer.figures[1] * self.share
+            network = replace(network, bandwidth_Gbit_per_s=gbit)
+        return SimulatedMachine(self.ranks, network, self.compute).run(program, subject, seconds, spin=spin)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.8])
+def test_links_that_all_use_at_once_are_found_as_they_are_then(share: float) -> None:
+    compute = Compute(gradient_s=1e-3, cores_per_node=2, nodes_per_machine=4, exchange_s=2e-4)
+    network = Network(latency_s=LATENCY_S, bandwidth_Gbit_per_s=1.0, handling=Handling(byte_s=1e-9))
+    machine, subjects = Crowded(4, network, {LABEL: compute}, share), [subject(100_000)]
+    found = measure(machine, subjects, cores=2, seconds=0.05, rounds=1, largest_nbytes=1 << 20, between=True)
+    fitted, _ = fit.network(found, ranks=4, hosts=4, known_Gbit_per_s=1.0)
+    assert fitted.bandwidth_Gbit_per_s == pytest.approx(1.0, rel=1e-3)
+    assert fitted.handling.byte_s == pytest.approx(1e-9, rel=0.02)
+    computes = {LABEL: fit.compute(found.steps[LABEL], cores=2, nodes_per_machine=4)}
+    alone = computes[LABEL].exchange_s
+    fitted, computes = links.busy(fitted, computes, found, subjects, 4)
+    assert fitted.bandwidth_Gbit_per_s == pytest.approx(share, rel=0.02)
+    assert alone <= computes[LABEL].exchange_s
+    simulated = SimulatedMachine(4, fitted, computes)
+    for computing, measured_s in ((False, found.steps[LABEL].neighbours_s), (True, found.steps[LABEL].overlapped_s)):
+        again_s = round_s(simulated.run(Neighbours(computing=computing), subjects[0], 0.5))
+        assert again_s == pytest.approx(measured_s[0], rel=0.03)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import doctest
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import pytest
@@ -105,6 +106,21 @@ def test_nodes_have_cores_of_their_own() -> None:
     simulation = simulate(make("local-sgd", period=100), network, compute, workers=3).run(Budget(steps=3))
     took = [(r["rank"], r["t1_s"] - r["t0_s"]) for r in rows(simulation, "gradient")]
     assert sorted(took) == [(rank, exactly(1.0 if rank == 2 else 2.0)) for rank in range(3) for _ in range(3)]
+
+
+def test_nodes_of_one_machine_share_its_cores_and_a_slow_one_has_its_share_and_no_more() -> None:
+    compute = Compute(gradient_s=1.0, cores_per_node=1, nodes_per_machine=3)
+
+    def took(compute: Compute, workers: int) -> dict[tuple[int, float], int]:
+        """(rank, duration of a gradient) -> how many."""
+        simulation = simulate(make("local-sgd", period=100), FAST, compute, workers=workers).run(Budget(steps=3))
+        return Counter((r["rank"], round(r["t1_s"] - r["t0_s"], 9)) for r in rows(simulation, "gradient"))
+
+    # Three nodes on one core; a fourth is on another machine.
+    assert took(compute, 4) == {(0, 3.0): 3, (1, 3.0): 3, (2, 3.0): 3, (3, 1.0): 3}
+    # A quarter of the core for the first, which the two others, who share what is left, cannot use.
+    slow = replace(compute, slow={"0": 4.0})
+    assert took(slow, 3) == {(0, 4.0): 3, (1, round(8 / 3, 9)): 3, (2, round(8 / 3, 9)): 3}
 
 
 def test_a_step_costs_its_time_before_the_gradient() -> None:
@@ -217,6 +233,7 @@ def test_the_same_seed_gives_the_same_rows(name: str, shuffle: int | None) -> No
         (Compute, {"step_s": -1.0}, "step_s must be a finite time >= 0: got -1.0"),
         (Compute, {"cold_lasts": 1.0}, "cold_lasts must lie in 0..1: got 1.0"),
         (Compute, {"cores_per_node": -1}, "cores_per_node must be >= 0"),
+        (Compute, {"nodes_per_machine": 4}, "nodes_per_machine must be at least 1 and needs cores_per_node"),
         (
             Compute,
             {"cores_per_node": 1, "pause": [{"worker": 0, "at_s": 1, "for_s": 1}]},

@@ -125,3 +125,23 @@ def test_a_rank_keeps_the_order_of_its_jobs(jobs: list[tuple[float, int, float]]
     for rank in range(4):
         ends = [found[n] for n in sorted(range(len(jobs)), key=lambda n: (jobs[n][0], n)) if jobs[n][1] == rank]
         assert ends == sorted(ends)
+
+
+def test_a_rank_that_is_held_to_a_share_has_it_and_the_others_have_the_rest() -> None:
+    # A quarter of a core: 1 s of work takes 4 s, whoever else computes. Three others on the 1.75 cores that are left: each
+    # at 7/12, until the held one ends at 4 s with 7/3 done of 3; then three on two cores, for the 2/3 that are left.
+    kernel, ended = Kernel(VirtualClock()), dict[int, float]()
+    shared = Processors(kernel, node_of=[0] * 4, cores=2, held_to={0: 0.25})
+    for rank, seconds in enumerate((1.0, 3.0, 3.0, 3.0)):
+        shared.work(rank, seconds).then(lambda rank=rank: ended.update({rank: kernel.now()}))  # type: ignore[misc]
+    kernel.run(lambda: len(ended) == 4)
+    assert ended == {0: pytest.approx(4.0), **dict.fromkeys((1, 2, 3), pytest.approx(5.0))}
+
+
+def test_jobs_of_a_rank_that_is_held_go_one_after_the_other() -> None:
+    kernel, ended = Kernel(VirtualClock()), list[float]()
+    shared = Processors(kernel, node_of=[0], cores=1, held_to={0: 0.5})
+    for seconds in (1.0, 2.0):
+        shared.work(0, seconds).then(lambda: ended.append(kernel.now()))
+    kernel.run(lambda: len(ended) == 2)
+    assert ended == [2.0, 6.0]

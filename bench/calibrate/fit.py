@@ -102,12 +102,15 @@ def medians(times_s: Mapping[int, Sequence[float]]) -> tuple[list[int], list[flo
     return list(known), list(known.values())
 
 
-def messages(found: Measurements) -> tuple[Wire, Handling, dict[str, float]]:
+def messages(found: Measurements, known_Gbit_per_s: float | None = None) -> tuple[Wire, Handling, dict[str, float]]:
     """(what a message feels on its way, what it costs its receiver, residuals).
 
     A rank that is asked for more than it can answer shows what limits it: the time between its answers. That grows as
     message_s + byte_s b if it is the rank itself, and is the larger of message_s and b / bandwidth if it is the wire;
     whichever fits better is believed. The rest of a single message's time is the wire's.
+
+    Args:
+        known_Gbit_per_s: what the wire passes, where somebody has set it; the rest of a message's time is the rank's.
     """
     asked, trips_s = medians(found.trips)
     trip = line([nbytes + HEADER_NBYTES for nbytes in asked], trips_s, weights=weights_of(asked, found))
@@ -117,9 +120,11 @@ def messages(found: Measurements) -> tuple[Wire, Handling, dict[str, float]]:
     wire_s = np.array([nbytes + HEADER_NBYTES for nbytes in sizes]) * trip.byte_s
     limited = np.maximum(wire_s, min(answers_s))
     limited_residual = rms(limited / np.array(answers_s), weights)
-    is_wire = limited_residual <= own.residual + 1e-9
+    is_wire = known_Gbit_per_s is not None or limited_residual <= own.residual + 1e-9
     least_s = min(answers_s) if min(answers_s) > 1.001 * wire_s[0] else 0.0
     message_s, byte_s = (least_s, 0.0) if is_wire else (own.base_s, min(own.byte_s, trip.byte_s))
+    if known_Gbit_per_s is not None:
+        byte_s = max(0.0, trip.byte_s - 8e-9 / known_Gbit_per_s)
     message_s = min(message_s, trip.base_s)
     per_byte_s = trip.byte_s - byte_s
     wire = Wire(
@@ -169,12 +174,18 @@ def _allreduce_s(network: Network, ranks: int, nbytes: int) -> float:
     return Fabric(network, workers=ranks, ranks=ranks).allreduce_end_s(0.0, nbytes)
 
 
-def network(found: Measurements, *, ranks: int, hosts: int) -> tuple[Network, dict[str, float]]:
+def network(
+    found: Measurements, *, ranks: int, hosts: int, known_Gbit_per_s: float | None = None
+) -> tuple[Network, dict[str, float]]:
     """(the network, residuals by fit). On one host all ranks are on one node; of the wire between nodes nothing is
-    known then, and it is taken for the same."""
+    known then, and it is taken for the same.
+
+    Args:
+        known_Gbit_per_s: what the wire between hosts passes, where somebody has set it.
+    """
     if ranks == 1:
         return Network(), {}
-    wire, handling, residuals = messages(found)
+    wire, handling, residuals = messages(found, known_Gbit_per_s)
     kind, wire, residual = reductions(found, wire, ranks)
     settings = {f: getattr(wire, f) for f in ("latency_s", "bandwidth_Gbit_per_s")}
     own = {f: getattr(wire, f) for f in ("collective_latency_s", "collective_bandwidth_Gbit_per_s")}
@@ -185,7 +196,7 @@ def network(found: Measurements, *, ranks: int, hosts: int) -> tuple[Network, di
     )
 
 
-def compute(times: StepTimes, *, cores: int) -> Compute:
+def compute(times: StepTimes, *, cores: int, nodes_per_machine: int = 1, sharing: float = 1.0) -> Compute:
     """A workload's compute times: quantiles of its gradients, and what a step costs beside them."""
     gradients = np.asarray(times.together_s)
     plain_s = trimmed_mean(times.plain_s)
@@ -197,14 +208,16 @@ def compute(times: StepTimes, *, cores: int) -> Compute:
         cold_s = cold_lasts = 0.0
     return Compute(
         distribution="trace",
-        times_s=tuple(_rounded(float(time_s)) for time_s in np.quantile(gradients, shares)),
-        step_s=_rounded(plain_s - trimmed_mean(times.together_s)),
-        exchange_s=_rounded(exchange_s) if exchange_s > NOTHING * plain_s else 0.0,
-        aside_s=_rounded(float(np.median(times.aside_s))) if times.aside_s else 0.0,
-        cold_s=_rounded(cold_s),
+        times_s=tuple(rounded(float(time_s)) for time_s in np.quantile(gradients, shares)),
+        step_s=rounded(plain_s - trimmed_mean(times.together_s)),
+        exchange_s=rounded(exchange_s) if exchange_s > NOTHING * plain_s else 0.0,
+        aside_s=rounded(float(np.median(times.aside_s))) if times.aside_s else 0.0,
+        cold_s=rounded(cold_s),
         cold_lasts=round(cold_lasts, 3),
-        cold_reduce_s=_rounded(float(np.median(times.reducing_s))) if times.reducing_s else 0.0,
+        cold_reduce_s=rounded(float(np.median(times.reducing_s))) if times.reducing_s else 0.0,
         cores_per_node=cores,
+        nodes_per_machine=nodes_per_machine,
+        sharing=round(sharing, 3),
     )
 
 
@@ -252,7 +265,7 @@ def refine(
 
     if asked and network.handling.nap_s:
         wake_s = least(idle, 1.0, max(idle_s.values()))
-        network = replace(network, handling=replace(network.handling, wake_s=_rounded(wake_s)))
+        network = replace(network, handling=replace(network.handling, wake_s=rounded(wake_s)))
     for subject in asked:
         before = computes[subject.label]
 
@@ -261,7 +274,7 @@ def refine(
             return simulated_s(Asking(busy=True), subject, network.handling, later) / busy_s[subject.label]
 
         more_s = least(busy, 1.0, busy_s[subject.label])
-        computes = computes | {subject.label: replace(before, busy_s=_rounded(more_s))}
+        computes = computes | {subject.label: replace(before, busy_s=rounded(more_s))}
     return network, computes
 
 
@@ -281,5 +294,6 @@ def least(rises: Callable[[float], float], to: float, most: float) -> float:
     return high
 
 
-def _rounded(seconds: float) -> float:
+def rounded(seconds: float) -> float:
+    """Six digits, not below 0: what is written to the file."""
     return float(f"{max(seconds, 0.0):.6g}")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.calibrate.machine import Machine, Row, Rows, Subject
-from bench.calibrate.programs import Asking, Reductions, Requests, Steps
+from bench.calibrate.programs import Asking, Neighbours, Reductions, Requests, Steps
 from bench.settings import StudyError
 
 Times = NDArray[np.float64]
@@ -53,6 +53,8 @@ class StepTimes:
     exchanges_s: list[float] = field(default_factory=list)  # what a request costs its asker, its waiting left out
     idle_answers_s: list[float] = field(default_factory=list)  # waits for an answer of a rank that does nothing else
     busy_answers_s: list[float] = field(default_factory=list)  # waits for an answer of one that computes
+    neighbours_s: list[float] = field(default_factory=list)  # rounds in which all exchange with both neighbours; means
+    overlapped_s: list[float] = field(default_factory=list)  # the same beside gradients
 
 
 @dataclass
@@ -75,12 +77,14 @@ def measure(
     seconds: float = 0.5,
     rounds: int = 3,
     largest_nbytes: int = LARGEST_NBYTES,
+    between: bool = False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Measurements:
     """Run all programs.
 
     Args:
         cores: that the ranks have between them.
+        between: the ranks are on several hosts, whose links are to be measured when all are busy.
         seconds: of each run of a program.
         rounds: runs of each program.
         largest_nbytes: of the vectors that are sent, beside the workloads' own.
@@ -94,6 +98,8 @@ def measure(
         for subject in subjects:
             tell(f"round {k + 1} of {rounds}: steps of {subject.label}")
             _steps(machine, subject, found.steps[subject.label], min(machine.ranks, cores), seconds)
+            if between and machine.ranks > 1:
+                _neighbours(machine, subject, found.steps[subject.label], seconds)
         if machine.ranks > 1:
             for length in lengths:
                 tell(f"round {k + 1} of {rounds}: {4 * length} bytes")
@@ -150,18 +156,25 @@ def _steps(machine: Machine, subject: Subject, found: StepTimes, fitting: int, s
     plain_s = trimmed_mean(_pooled(together, steps_s))
     beside = machine.run(Steps(ranks=fitting, beside=True), subject, seconds)
     found.aside_s.append(trimmed_mean(_pooled(beside, steps_s)) - plain_s)
+    crowded = machine.run(Steps(ranks=machine.ranks), subject, seconds) if machine.ranks > fitting else together
+    if machine.ranks > fitting:
+        found.crowded_s += _pooled(crowded, gradients_s)
     if machine.ranks > 1:
         found.alone_s += _pooled(machine.run(Steps(ranks=1), subject, seconds / 2), gradients_s)
         reducing = machine.run(Reductions(), subject, seconds)
-        found.reducing_s.append(trimmed_mean(_pooled(reducing, without_reductions_s)) - plain_s)
+        more_s = trimmed_mean(_pooled(reducing, without_reductions_s)) - trimmed_mean(_pooled(crowded, steps_s))
+        found.reducing_s.append(more_s * fitting / machine.ranks)  # as work: crowded ranks feel more of it
         rows = machine.run(Asking(period=PERIOD), subject, seconds)[0]
         for phase, times_s in enumerate(after_requests_s(rows, PERIOD)):
             found.later_s[phase] += times_s
         found.exchanges_s += exchanges_s(rows)
         found.idle_answers_s += waits_s(machine.run(Asking(), subject, seconds)[0])
         found.busy_answers_s += waits_s(machine.run(Asking(busy=True), subject, seconds)[0])
-    if machine.ranks > fitting:
-        found.crowded_s += _pooled(machine.run(Steps(ranks=machine.ranks), subject, seconds), gradients_s)
+
+
+def _neighbours(machine: Machine, subject: Subject, found: StepTimes, seconds: float) -> None:
+    found.neighbours_s.append(round_s(machine.run(Neighbours(), subject, seconds)))
+    found.overlapped_s.append(round_s(machine.run(Neighbours(computing=True), subject, seconds)))
 
 
 def _messages(machine: Machine, subject: Subject, found: Measurements, length: int, seconds: float) -> None:
@@ -216,6 +229,19 @@ def reductions_s(rows: Rows) -> list[float]:
     last = np.max([b[:count] for b in begins], axis=0)
     took: Times = np.mean([e[:count] for e in ends], axis=0) - last
     return [float(time_s) for time_s in took]
+
+
+def round_s(rows: Rows) -> float:
+    """Mean duration of the rounds in which every rank sends to its neighbours, from one's beginning to the next one's.
+
+    Raises:
+        StudyError: there was only one round.
+    """
+    neighbours = min(2, len(rows) - 1)
+    begun = [np.sort(_of(rank, "send")[0])[::neighbours] for rank in rows]
+    if min(map(len, begun)) < 2:
+        raise StudyError("a measurement was too short for two rounds of messages (give more --seconds)")
+    return float(np.mean([(first[-1] - first[0]) / (len(first) - 1) for first in begun]))
 
 
 def round_trips_s(rows: Sequence[Row]) -> Times:

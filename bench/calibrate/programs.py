@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from algorithms.ad_psgd import average_
+from algorithms.gossip import average
 from algorithms.interface import Algorithm, Message, Need, Worker
+from algorithms.topology import Topology
 
-TAG = "calibrate"
+TAG, RING = "calibrate", Topology("ring")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,3 +130,28 @@ class Asking(Algorithm):
                 if w.rank == 0 and t % self.period == 0:
                     x.mix_(await w.request(1, TAG, x.data), weight=0.5)
                 x.apply_(g, opt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours(Algorithm):
+    """Every worker averages its model with those of the two beside it: all links are busy in both directions.
+
+    Attributes:
+        computing: a gradient is computed meanwhile.
+    """
+
+    name: ClassVar[str] = "calibrate-neighbours"
+    summary: ClassVar[str] = "all links at once, both ways"
+    needs: ClassVar[frozenset[Need]] = frozenset({"point-to-point"})
+    lockstep: ClassVar[bool] = True
+
+    computing: bool = False
+
+    async def worker(self, w: Worker) -> None:
+        """One worker."""
+        x, opt = w.replica(), w.optimizer(self.optimizer)
+        async for t in w.steps():
+            pending = w.start(w.gradient(x)) if self.computing else None
+            x.assign_(await average(w, RING, t, x.data))
+            if pending is not None:
+                x.apply_(await pending, opt)

@@ -72,11 +72,13 @@ def calibrate(
     """
     import torch
 
-    from bench.calibrate import fit
-    from bench.calibrate.measure import measure
+    from bench.calibrate import fit, links
+    from bench.calibrate.measure import LARGEST_NBYTES, measure
+    from bench.calibrate.measure import sharing as shared
     from bench.calibrate.show import report
     from bench.cluster import Cluster, Measured, file
     from bench.testbed.here import testbed
+    from bench.testbed.settings import TCP_SHARE
     from bench.transports import mpi_world
 
     machine, subjects = _prepared(study, transport)
@@ -85,12 +87,29 @@ def calibrate(
     hosts = sum(first == 0 for first in world.allgather(here))
     most = max(world.allgather(there))
     said = tell if rank == 0 else lambda text: None
-    found = measure(machine, subjects, cores=cores() * hosts, seconds=seconds, tell=said)
+    # The hosts of a bed are this one machine, whose links have the rate that was set.
+    bed = testbed()
+    machines = 1 if bed else hosts
+    known_Gbit_per_s = bed.rate_Gbit_per_s * TCP_SHARE if bed else None
+    largest_nbytes = LARGEST_NBYTES if bed is None else min(LARGEST_NBYTES, round(bed.rate_Gbit_per_s * 1e9 / 8))
+    found = measure(
+        machine, subjects, cores=cores() * machines, seconds=seconds, largest_nbytes=largest_nbytes,
+        between=hosts > 1, tell=said,
+    )  # fmt: skip
+    shares = {}
+    if bed and ranks > cores():
+        shares = shared(machine, subjects, cores=cores(), seconds=seconds, tell=said)
     if rank > 0:
         return
     said("fitting")
-    network, residuals = fit.network(found, ranks=ranks, hosts=hosts)
-    computes = {label: fit.compute(times, cores=cores()) for label, times in found.steps.items()}
+    network, residuals = fit.network(found, ranks=ranks, hosts=hosts, known_Gbit_per_s=known_Gbit_per_s)
+    computes = {
+        label: fit.compute(
+            times, cores=cores(), nodes_per_machine=hosts // machines, sharing=shares.get(label, 1.0)
+        )
+        for label, times in found.steps.items()
+    }  # fmt: skip
+    network, computes = links.busy(network, computes, found, subjects, ranks)
     network, computes = fit.refine(network, computes, found, subjects, ranks)
     cluster = Cluster(
         network=network,

@@ -109,7 +109,10 @@ class Compute:
         cold_reduce_s: the same after an all-reduce.
         cold_lasts: share of that which the next gradient still feels, and of this the one after, and so on.
         cores_per_node: cores that the ranks of a node share; 0 = each rank has enough of its own.
+        nodes_per_machine: nodes whose ranks share these cores: the hosts of a testbed, which are one machine's.
         sharing: share of the cores' work that is left when more threads have work than there are cores.
+
+    A worker that is slow by name, where cores are shared, gets that share of one and no more: the others gain by it.
     """
 
     gradient_s: float = DEFAULT_GRADIENT_S
@@ -133,6 +136,7 @@ class Compute:
     cold_reduce_s: float = field(default=0.0, metadata={"in_id": "if set"})
     cold_lasts: float = field(default=0.0, metadata={"in_id": "if set"})
     cores_per_node: int = field(default=0, metadata={"in_id": "if set"})
+    nodes_per_machine: int = field(default=1, metadata={"in_id": "if set"})
     sharing: float = field(default=1.0, metadata={"in_id": "if set"})
 
     def __post_init__(self) -> None:
@@ -149,6 +153,11 @@ class Compute:
                 raise ValueError(f"{name} must be a finite time >= 0: got {getattr(self, name)}")
         if self.cores_per_node < 0:
             raise ValueError(f"cores_per_node must be >= 0 (0: each rank has its own): got {self.cores_per_node}")
+        if self.nodes_per_machine < 1 or (self.nodes_per_machine > 1 and not self.cores_per_node):
+            raise ValueError(
+                "nodes_per_machine must be at least 1 and needs cores_per_node, the cores that the nodes share: got "
+                f"{self.nodes_per_machine}"
+            )
         if not 0 < self.sharing <= 1 or (self.sharing < 1 and not self.cores_per_node):
             raise ValueError(f"sharing must lie in 0..1 and needs cores_per_node: got {self.sharing}")
         if self.cores_per_node and (self.pause or self.absent):

@@ -2,17 +2,21 @@
 
 Source: egalitarian processor sharing (Kleinrock: Time-shared systems: a theoretical treatment, JACM 1967), the limit of
 what a fair scheduler does in short time slices. With a ranks computing on c cores each goes at min(1, c / a) of its
-speed. One job never uses more than one core.
+speed. One job never uses more than one core. A rank that is held to a share of a core, as by a cgroup's quota, goes at
+that share always, and the others have the rest of the cores between them.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.kernel import Future, Kernel, Wait
+
+LEAST = 0.1
+"""Of a core, that is left to the others however many ranks are held to a share."""
 
 
 @dataclass(slots=True)
@@ -29,6 +33,7 @@ class _Node:
     at_s: float = 0.0  # when that was so
     heap: list[tuple[float, int]] = field(default_factory=list)  # (served_s at which it is done, rank) of each active
     spinning: int = 0  # ranks that wait without sleeping
+    held: float = 0.0  # cores that ranks use that are held to a share
     timer: int = 0  # number of the timer that counts
 
 
@@ -43,6 +48,7 @@ class Processors:
         cores: of each node.
         sharing: share of the cores' work that is left when there are more active ranks than cores; the rest goes into
             turns, and into memory that is no longer in the caches.
+        held_to: rank -> share of a core, below 1, that it has and no more.
 
     Example:
         Two ranks share one core. The first has 1 s of work, the second begins 0.5 s later with 1 s of its own:
@@ -59,10 +65,18 @@ class Processors:
         {0: 1.5, 1: 2.0}
     """
 
-    def __init__(self, kernel: Kernel, node_of: Sequence[int], cores: int, sharing: float = 1.0) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        node_of: Sequence[int],
+        cores: int,
+        sharing: float = 1.0,
+        held_to: Mapping[int, float] | None = None,
+    ) -> None:
         if cores < 1:
             raise ValueError(f"cores must be at least 1: got {cores}")
         self._kernel, self._node_of, self._cores, self._sharing = kernel, node_of, cores, sharing
+        self._held_to = held_to or {}
         self._nodes = [_Node() for _ in range(max(node_of) + 1)]
         self._jobs: list[deque[_Job]] = [deque() for _ in node_of]
 
@@ -70,7 +84,12 @@ class Processors:
         """A future that is done when this rank has worked that long [s of a whole core], after what it had to do."""
         job = _Job(seconds, Future(Wait("gradient")))
         self._jobs[rank].append(job)
-        if len(self._jobs[rank]) == 1:
+        if len(self._jobs[rank]) > 1:
+            return job.done
+        if rank in self._held_to:
+            self._hold(rank, self._held_to[rank])
+            self._begin_held(rank)
+        else:
             node = self._nodes[self._node_of[rank]]
             self._advance(node)
             heapq.heappush(node.heap, (node.served_s + seconds, rank))
@@ -90,8 +109,28 @@ class Processors:
         node.at_s = now_s
 
     def _speed(self, node: _Node) -> float:
-        active = len(node.heap) + node.spinning
-        return 1.0 if active <= self._cores else self._cores / active * self._sharing
+        active, cores = len(node.heap) + node.spinning, self._cores - node.held
+        return 1.0 if active <= cores else max(cores, LEAST) / active * self._sharing
+
+    def _hold(self, rank: int, share: float) -> None:
+        """From now on a rank that is held uses so much more of its node's cores, or less."""
+        node = self._nodes[self._node_of[rank]]
+        self._advance(node)
+        node.held += share
+        self._set_timer(node)
+
+    def _begin_held(self, rank: int) -> None:
+        at_s = self._kernel.now() + self._jobs[rank][0].work_s / self._held_to[rank]
+        self._kernel.call_at(at_s, self._end_held, rank)
+
+    def _end_held(self, rank: int) -> None:
+        jobs = self._jobs[rank]
+        done = jobs.popleft().done
+        if jobs:
+            self._begin_held(rank)
+        else:
+            self._hold(rank, -self._held_to[rank])
+        done.set(None)
 
     def _set_timer(self, node: _Node) -> None:
         node.timer += 1

@@ -26,9 +26,8 @@ NOT_ON_A_BED = (
 def on(cluster: Cluster, testbed: Testbed) -> Cluster:
     """A cluster that was calibrated on a bed, as it is on another bed with as many hosts.
 
-    A slow host's gradients take longer by its factor, counted from the share of a core that each host had when they
-    were measured: on a machine of 2 cores each of 4 hosts that compute at once has half a one, so that a host with a
-    sixth is 3 times slower than the others. What they gain by that is left out.
+    A slow host has its share of a core and no more (`bench.cluster.processors`), and the others what it leaves of the
+    machine's cores.
 
     Raises:
         StudyError: it was not calibrated on a bed, or on one that is not hindered, or hosts or delay are others.
@@ -44,11 +43,10 @@ def on(cluster: Cluster, testbed: Testbed) -> Cluster:
                 f"{name} must be as when the cluster file was measured: got {getattr(testbed, name)}, measured with "
                 f"{getattr(there, name)} (calibrate on a bed like that)"
             )
-    share = min(1.0, cluster.measured.cores_per_node / there.ranks)
     return dataclasses.replace(
         cluster,
         network=_network(cluster.network, there, testbed),
-        compute={label: _slowed(compute, testbed, share) for label, compute in cluster.compute.items()},
+        compute={label: _slowed(compute, testbed) for label, compute in cluster.compute.items()},
         measured=dataclasses.replace(cluster.measured, testbed=testbed),
     )
 
@@ -97,9 +95,9 @@ def other(bandwidth_Gbit_per_s: float, measured_at_Gbit_per_s: float, rate_Gbit_
     return 1 / max(1 / bandwidth_Gbit_per_s + more, 1 / (rate_Gbit_per_s * TCP_SHARE))
 
 
-def _slowed(compute: Compute, testbed: Testbed, share: float) -> Compute:
+def _slowed(compute: Compute, testbed: Testbed) -> Compute:
     slow = {
-        str(int(host) * testbed.ranks_per_host + k): max(1.0, factor * share)
+        str(int(host) * testbed.ranks_per_host + k): factor
         for host, factor in (testbed.slow_host or {}).items()
         for k in range(testbed.ranks_per_host)
     }

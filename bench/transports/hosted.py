@@ -45,9 +45,10 @@ class HostedWorld(SimulatedWorld):
         self.network = network
         self.processors: Processors | None = None
         if compute.cores_per_node:
-            nodes = [rank // network.ranks_per_node for rank in range(ranks)]
-            # A rank's two threads.
-            self.processors = Processors(kernel, nodes + nodes, compute.cores_per_node, compute.sharing)
+            machines = [rank // (network.ranks_per_node * compute.nodes_per_machine) for rank in range(ranks)]
+            held_to = {rank: 1 / factor for rank in range(ranks) if (factor := compute.slow.get(str(rank), 1.0)) > 1}
+            both = held_to | {ranks + rank: share for rank, share in held_to.items()}  # a rank's two threads
+            self.processors = Processors(kernel, machines * 2, compute.cores_per_node, compute.sharing, both)
         self._passed_s = [-math.inf] * ranks  # when a rank's token bucket has passed all that was posted
         super().__init__(kernel, gradients, size=size, ranks=ranks, network=network, compute=compute, seed=seed)
         self.transports = [HostedTransport(self, rank, ranks, compute, seed) for rank in range(ranks)]
@@ -104,6 +105,8 @@ class HostedTransport(SimulatedTransport):
         self._costs, self._handling, self._processors = compute, world.network.handling, world.processors
         self._limit = world.network.limit
         self._ranks = ranks
+        # On shared cores a slow worker has as much to do as the others, and less of a core to do it with.
+        self._share = 1.0 if self._processors is None else min(1.0, 1 / compute.slow.get(str(rank), 1.0))
         self._free_s = {False: 0.0, True: 0.0}  # when each thread has done its work: the one beside, the first
         self._unsent, self._sent_s = 0, 0.0  # messages in the token bucket; when the NIC has passed the others
         self._idle_s = 0.0  # since when this rank has had nothing to do
@@ -205,7 +208,7 @@ class HostedTransport(SimulatedTransport):
 
     def _compute_s(self, first: bool) -> float:
         """How long the next gradient takes."""
-        compute_s = self.times.next() + self._cold_s + (0.0 if first else self._costs.aside_s)
+        compute_s = self.times.next() * self._share + self._cold_s + (0.0 if first else self._costs.aside_s)
         self._cold_s *= self._costs.cold_lasts
         return compute_s
 
