@@ -33,6 +33,7 @@ class Evidence:
     folder: Path
     scale: Scale
     _results: dict[str, Results] = field(default_factory=dict, repr=False)
+    _runs: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
 
     def results(self, part: str) -> Results:
         """All tables of a study's runs.
@@ -55,10 +56,12 @@ class Evidence:
         Raises:
             Missing: the study has not been run.
         """
-        results = self.results(part)
-        table = per_run(results)
-        settings = results.runs.set_index("run_id")["settings"].map(json.loads)
-        return table.assign(settings=table["run_id"].map(settings))
+        if part not in self._runs:  # several claims and figures ask for the same study
+            results = self.results(part)
+            table = per_run(results)
+            settings = results.runs.set_index("run_id")["settings"].map(json.loads)
+            self._runs[part] = table.assign(settings=table["run_id"].map(settings))
+        return self._runs[part]
 
     def table(self, part: str) -> pd.DataFrame:
         """What an experiment found.

@@ -30,7 +30,7 @@ class Entry:
     @property
     def width(self) -> float:
         """Room that it needs [inches]; a letter of the font is 0.6 of its size wide, bold letters 0.66."""
-        letter = (0.64 if self.look else 0.58) * (SIZE - 0.5) / 72
+        letter = (0.64 if self.look else 0.58) * (SIZE - 0.5) / 72 * (1.2 if self.label.isupper() else 1.0)
         sample = 0.0 if self.kind == "none" else SAMPLE
         return sample + 0.06 + letter * len(self.label) + GAP
 

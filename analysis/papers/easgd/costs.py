@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 from scipy.stats import spearmanr
 
 from analysis.papers.cases import rows_of
@@ -19,22 +20,49 @@ FLAT = 0.25
 """Share by which the time of a gradient may differ between numbers of workers and count as flat."""
 
 
+def of_a_step(evidence: Evidence) -> pd.DataFrame:
+    """Where the time of a worker's step goes on MPI, seconds: one row per run.
+
+    Returns:
+        `run_id`, `workers`, `period`, `compute_s` (gradient), `comm_s` (waiting), `step_s` (all).
+
+    Raises:
+        Missing: the study has not been run, or runs of it are not complete.
+
+    Source: arXiv 1412.6651, supplement, table 4.
+
+    Example:
+        >>> from pathlib import Path
+        >>> try:
+        ...     of_a_step(Evidence(Path("nowhere"), "quick"))
+        ... except Missing as missing:
+        ...     print(str(missing).partition(":")[0])
+        breakdown
+    """
+    runs, raw = evidence.runs("breakdown"), evidence.results("breakdown").runs.set_index("run_id")
+    if not (raw["status"] == "completed").all():
+        raise Missing(f"breakdown: {int((raw['status'] != 'completed').sum())} runs are not complete")
+    steps = (raw["steps"] / raw["workers"])[runs["run_id"]].to_numpy()
+    return pd.DataFrame(
+        {
+            "run_id": runs["run_id"].to_numpy(),
+            "workers": runs["workers"].to_numpy(),
+            "period": [int(s["period"]) for s in runs["settings"]],
+            "comm_s": runs["exposed_comm_s"].to_numpy() / steps,
+            "compute_s": (runs["gradient_share"] * runs["duration_s"]).to_numpy() / steps,
+            "step_s": runs["duration_s"].to_numpy() / steps,
+        }
+    )
+
+
 def breakdown(evidence: Evidence) -> Decision:
     """A11.
 
     Source: arXiv 1412.6651, supplement, table 4.
     """
+    table = of_a_step(evidence)
     results = evidence.results("breakdown")
-    runs = evidence.runs("breakdown")
     raw = results.runs.set_index("run_id")
-    if not (raw["status"] == "completed").all():
-        raise Missing(f"breakdown: {int((raw['status'] != 'completed').sum())} runs are not complete")
-    steps = raw["steps"] / raw["workers"]
-    table = runs.assign(
-        period=[int(s["period"]) for s in runs["settings"]],
-        comm_s=runs["exposed_comm_s"].to_numpy() / steps[runs["run_id"]].to_numpy(),
-        compute_s=(runs["gradient_share"] * runs["duration_s"]).to_numpy() / steps[runs["run_id"]].to_numpy(),
-    )
     exact = []
     done = results.events[results.events["kind"] == "gradient"].groupby(["run_id", "rank"], observed=True).size()
     for row in rows_of(table):
