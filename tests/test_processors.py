@@ -128,7 +128,7 @@ def test_a_rank_keeps_the_order_of_its_jobs(jobs: list[tuple[float, int, float]]
 
 
 def test_a_rank_that_is_held_to_a_share_has_it_and_the_others_have_the_rest() -> None:
-    # A quarter of a core: 1 s of work takes 4 s, whoever else computes. Three others on the 1.75 cores that are left: each
+    # A quarter of a core: 1 s of work takes 4 s, whoever else computes. Three others on the 1.75 cores that are left go
     # at 7/12, until the held one ends at 4 s with 7/3 done of 3; then three on two cores, for the 2/3 that are left.
     kernel, ended = Kernel(VirtualClock()), dict[int, float]()
     shared = Processors(kernel, node_of=[0] * 4, cores=2, held_to={0: 0.25})
