@@ -84,10 +84,10 @@ def _effective_rate(evidence: Evidence, material: Material) -> PaperFigure:
 
     lines = [
         _line("DPSGD", LOOKS["dpsgd-own"], running(rows, ratio), n),
-        _line(t("SSGD at the same places"), LOOKS["ssgd"], running(rows, control), n),
+        _line("SSGD at the same places", LOOKS["ssgd"], running(rows, control), n),
     ]
     end = float(rows["step"].max())
-    known = [Known(t("bounds of the rule"), [0, EARLY], [0.3, 0.3]), Known("", [LATE, end], [0.7, 0.7])]
+    known = [Known("bounds of the rule", [0, EARLY], [0.3, 0.3]), Known("", [LATE, end], [0.7, 0.7])]
     early, late = _parts(rows)
     text = t(
         "How far a step goes down the overall slope, over the learning rate that was set. DPSGD's medians of a seed "
@@ -110,9 +110,9 @@ def _noise(evidence: Evidence, material: Material) -> PaperFigure:
     rows = noise_rows(evidence)
     n = rows["seed"].nunique()
     shown = (
-        ("noise", t("all noise, Delta"), ALL[7]),
-        ("noise_diversity", t("of the spread, Delta^(2)"), LOOKS["dpsgd-own"]),
-        ("noise_sampling", t("of mini-batches, Delta_S"), LOOKS["ssgd"]),
+        ("noise", "all noise, Delta", ALL[7]),
+        ("noise_diversity", "of the spread, Delta^(2)", LOOKS["dpsgd-own"]),
+        ("noise_sampling", "of mini-batches, Delta_S", LOOKS["ssgd"]),
     )
     lines = [_line(label, look, running(rows, lambda r, name=name: r[name]), n) for name, label, look in shown]  # type: ignore[misc]
     early, late = _parts(rows)
@@ -165,7 +165,7 @@ def _formula(evidence: Evidence, material: Material) -> PaperFigure:
     lines = []
     for name, label, look in (
         ("paper", "alpha^2 tr(H^2 C)", LOOKS["dpsgd-own"]),
-        ("first_order", t("each mini-batch's own Hessian"), ALL[3]),
+        ("first_order", "each mini-batch's own Hessian", ALL[3]),
     ):
         seeds = (rows[name] / rows["measured"]).groupby(rows["step"])
         middle = seeds.median()

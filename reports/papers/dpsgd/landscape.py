@@ -13,7 +13,7 @@ from analysis.probes.tables import LANDSCAPE, NUMBERS
 from reports import words
 from reports.drawing import INK, SIZE, canvas, theme, to_svg
 from reports.figures_probes_landscape import contours, rungs, square, squared
-from reports.language import noted, t
+from reports.language import t
 from reports.papers.base import Draw, PaperFigure
 from reports.papers.dpsgd.names import LOOKS, NAMES
 from reports.papers.lines import Axis, Line, Panel, panels
@@ -23,9 +23,9 @@ from reports.shown import Shown, ShownTable
 from reports.style import LOOKS as ALL
 
 MEASURES = (
-    ("hessian", "eigenvalue", noted("largest eigenvalue"), "nat / unit^2"),
-    ("hessian", "trace", noted("trace of the Hessian"), "nat / unit^2"),
-    ("loss", "sharpness", noted("sharpness"), "nat"),
+    ("hessian", "eigenvalue", "largest eigenvalue", "nat / unit^2"),
+    ("hessian", "trace", "trace of the Hessian", "nat / unit^2"),
+    ("loss", "sharpness", "sharpness", "nat"),
 )
 """Kind and quantity of the probes, in words, and the unit."""
 SIDES = ("ssgd", "dpsgd-own")
@@ -49,13 +49,13 @@ def _curvature(evidence: Evidence, material: Material) -> PaperFigure:
         for label in (label for label in NAMES if (last["label"] == label).any()):
             found = last[last["label"] == label].sort_values("seed")
             middle[quantity, label] = float(found["value"].median())
-            name, look = t(NAMES[label]), LOOKS[label]
+            name, look = NAMES[label], LOOKS[label]
             lines.append(Line(name, look, found["seed"], found["value"], n=1, marks=True, joined=False))
         seeds = sorted(last["seed"].unique())
         if not lines:
             raise Missing(f"minima: {quantity} of a run that trained")
         x = Axis("seed", low=seeds[0] - 0.5, high=seeds[-1] + 0.5, ticks=[float(seed) for seed in seeds])
-        parts.append(Panel(x, Axis(f"[{unit}]", low=0), lines, title=t(measure)))
+        parts.append(Panel(x, Axis(f"[{unit}]", low=0), lines, title=measure))
     text = t(
         "Where both train, at learning rate 0.5: curvature and sharpness of the loss at the models where runs end, "
         "seed by seed. Median largest eigenvalue: DPSGD {ours}, SSGD {theirs}; gradient descent is stable below "
@@ -146,13 +146,14 @@ def _smoothing(evidence: Evidence, material: Material) -> PaperFigure:
     said = []
     for index, ((seed, step), own) in enumerate(table.groupby(["seed", "step"])):
         own = own.sort_values("factor")
-        name = t("after {step} steps, seed {seed}", step=step, seed=seed)
+        name = f"after {step} steps, seed {seed}"
         look = ALL[1 + index % (len(ALL) - 1)]
         lines.append(Line(name, look, own["factor"], own["eigenvalue"], marks=True))
         said.append(
             t(
-                "{place}: from {first} without noise to {last} with {factor} times the spread",
-                place=name,
+                "after {step} steps, seed {seed}: from {first} without noise to {last} with {factor} times the spread",
+                step=step,
+                seed=seed,
                 first=words.number(float(own["eigenvalue"].iloc[0])),
                 last=words.number(float(own["eigenvalue"].iloc[-1])),
                 factor=f"{own['factor'].iloc[-1]:g}",

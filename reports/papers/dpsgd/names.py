@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from reports.language import noted
 from reports.style import looks
 
 NAMES = {
     "ssgd": "SSGD",
     "dpsgd-own": "DPSGD",
-    "dpsgd": noted("DPSGD, one start"),
+    "dpsgd": "DPSGD, one start",
     "ssgd-star": "SSGD*",
     "ad-psgd": "AD-PSGD",
     "lamb": "LAMB",
     "adamw": "AdamW",
 }
-"""Label in the studies -> name; in the order of the key."""
+"""Label in the studies -> name, in the order of the key; what stands inside a figure is English everywhere."""
 
 LOOKS = looks(
     [

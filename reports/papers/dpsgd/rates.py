@@ -39,7 +39,7 @@ def ends(table: pd.DataFrame, by: str, bound: float) -> pd.DataFrame:
     for label in (label for label in NAMES if (table["label"] == label).any()):
         for at, own in table[table["label"] == label].groupby(by, dropna=False):
             values = own["loss"].to_numpy(dtype=np.float64)
-            row = {"label": label, "name": t(NAMES[label]), "at": float(str(at)), "median": float(np.median(values))}
+            row = {"label": label, "name": NAMES[label], "at": float(str(at)), "median": float(np.median(values))}
             row |= {"low": float(values.min()), "high": float(values.max())}
             rows.append(row | {"trained": int((values < bound).sum()), "n": len(values)})
     return pd.DataFrame(rows)
@@ -93,7 +93,7 @@ def figure(
 def _lines(found: pd.DataFrame, top: float) -> list[Line]:
     return [
         Line(
-            t(NAMES[str(label)]), LOOKS[str(label)], own["at"], own["median"].clip(upper=top),
+            NAMES[str(label)], LOOKS[str(label)], own["at"], own["median"].clip(upper=top),
             own["low"].clip(upper=top), own["high"].clip(upper=top), n=int(own["n"].min()), marks=True,
         )
         for label, own in found.groupby("label", sort=False)

@@ -38,7 +38,7 @@ def _slow_learner(evidence: Evidence, material: Material) -> PaperFigure:
             )
         )
     known = [
-        Known(t("laws: (n - 1 + 1/s) / n and 1/s"), slower, (workers - 1 + 1 / slower) / workers),
+        Known("laws: (n - 1 + 1/s) / n and 1/s", slower, (workers - 1 + 1 / slower) / workers),
         Known("", slower, 1 / slower),
     ]
     most = found[found["slower"] == found["slower"].max()].set_index("label")["share"]

@@ -35,7 +35,7 @@ def _moments(evidence: Evidence, material: Material) -> PaperFigure:
         )  # fmt: skip
         variance = np.asarray(theory.center_variance(last), dtype=np.float64)
         after = np.flatnonzero(variance > 0)  # the first gradients reach the center at step 2
-        known.append(Known(t("Lemma 7.1"), after, variance[after], look=look))
+        known.append(Known("Lemma 7.1", after, variance[after], look=look))
     if not lines:
         raise Missing("center-moments: no row")
     text = t(
@@ -65,7 +65,7 @@ def _error(evidence: Evidence, material: Material) -> PaperFigure:
         )  # fmt: skip
         counts = np.unique(np.geomspace(1, float(own["workers"].max()), 30).round())
         exact = [SynchronousEASGD(eta=eta, beta=float(str(beta)), workers=int(p)).workers_times_mse for p in counts]
-        known.append(Known(t("in closed form"), counts, exact, look=look))
+        known.append(Known("closed form", counts, exact, look=look))
         at = dict(zip(counts, exact, strict=True))
         away += [abs(v / at[p] - 1) for p, v in zip(own["workers"], value, strict=True) if p in at]
     if not lines:

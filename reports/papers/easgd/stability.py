@@ -54,10 +54,10 @@ def _easgd(evidence: Evidence, material: Material) -> PaperFigure:
     lines, ratios = [], []
     for workers, look in looks.items():
         own = found[found["workers"] == workers]
-        label = t("p = {p}, simulated", p=workers)
+        label = f"p = {workers}, simulated"
         lines.append(Line(label, look, own["eta_h"], own["alpha"], marks=True, joined=False))
         ratios.append(Line(label, look, own["eta_h"], own["ratio"], marks=True, joined=False))
-    formula = t("closed form")
+    formula = "closed form"
     parts = [
         Panel(Axis("eta h", low=0, high=2.1), Axis("largest moving rate alpha", low=0, high=1.05), lines,
               [Known(formula, eta, limit)]),
@@ -163,12 +163,12 @@ def _downpour(evidence: Evidence, material: Material) -> PaperFigure:
         look = LOOKS[1 + index % 9]
         shrinks, grows = own[own["growth"] < 1], own[own["growth"] >= 1]
         lines.append(
-            Line(t("p = {p}: shrinks", p=workers), look, shrinks["eta_h"], shrinks["period"], marks=True, joined=False)
+            Line(f"p = {workers}: shrinks", look, shrinks["eta_h"], shrinks["period"], marks=True, joined=False)
         )
-        known.append(Known(t("grows"), grows["eta_h"], grows["period"], points=True, look=look))
+        known.append(Known("grows", grows["eta_h"], grows["period"], points=True, look=look))
         eta = np.geomspace(0.008, 0.13, 30)
         limit = [largest_period(eta=float(e), workers=int(str(workers))) for e in eta]
-        known.append(Known(t("limit tau*"), eta, limit, look=look))
+        known.append(Known("limit tau*", eta, limit, look=look))
     right = sum(
         (row["growth"] < 1) == (row["period"] < largest_period(eta=row["eta_h"], workers=int(row["workers"])))
         for row in table.to_dict("records")

@@ -74,7 +74,7 @@ def _over_workers(evidence: Evidence, material: Material) -> PaperFigure:
 def _to_thresholds(evidence: Evidence, material: Material) -> PaperFigure:
     """A10: median times to test errors, messages free and not."""
     free, paying = times(evidence, "workers"), times(evidence, "workers-paying")
-    both = pd.concat([free.assign(price=t("free")), paying.assign(price=t("half a gradient"))], ignore_index=True)
+    both = pd.concat([free.assign(price="free"), paying.assign(price="half a gradient")], ignore_index=True)
     both = both[both["workers"].isin(SHOWN)]
     finite = both.loc[np.isfinite(both["time_s"]), "time_s"]
     if finite.empty:
@@ -85,7 +85,7 @@ def _to_thresholds(evidence: Evidence, material: Material) -> PaperFigure:
     y = Axis("time [gradients]", log=True, low=low, high=top)
     parts = []
     for workers in SHOWN:
-        for price in (t("free"), t("half a gradient")):
+        for price in ("free", "half a gradient"):
             own = both[(both["workers"] == workers) & (both["price"] == price)]
             made = []
             for algorithm in (algorithm for algorithm in ORDER if (own["algorithm"] == algorithm).any()):
@@ -95,7 +95,7 @@ def _to_thresholds(evidence: Evidence, material: Material) -> PaperFigure:
                     Line(name(algorithm), LOOKS[algorithm], 100 * row["level"], reached, reached, reached,
                          n=int(row["n"].min()), marks=True)
                 )  # fmt: skip
-            parts.append(Panel(x, y, made, title=t("p = {p}: {price}", p=workers, price=price)))
+            parts.append(Panel(x, y, made, title=f"p = {workers}: {price}"))
     text = t(
         "Median virtual time to test errors of 15, 10 and 8 %, each algorithm at the rate that is fastest there; at "
         "the upper edge: half of the {n} seeds never got there. Left: exchanges take no time; right: one takes half "
