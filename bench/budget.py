@@ -12,8 +12,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
-MEET_S = 5.0
-"""Workers in lock-step agree at least this often on whether to go on, where they may be interrupted."""
+AGREE_S = 5.0
+"""Where workers in lock-step may be interrupted, they begin to agree this often on whether to go on, and know it as
+much later: nobody waits who is not that far ahead. A wish to stop is obeyed after at most three times as long: until it
+is brought, until all know it, and what the one who brings it is ahead by."""
+
+LONG_STEP_S = 15.0
+"""After steps longer than this they meet each time: three more would be half of what they are given to stop in."""
 
 LOOK_S = 0.25
 """Other workers look as often for whether they are to stop."""
@@ -52,7 +57,8 @@ class Plan:
 
     Args:
         lockstep: all workers follow the same step counts.
-        agree: largest value over the workers (a rendezvous).
+        agree: largest value over the workers, a rendezvous that begins when this is called and ends when its result is
+            awaited; told this worker's value, and whether the result is awaited at once.
         first_snapshot: number of the first planned snapshot that has not been taken in an earlier segment.
         asked: whether this worker has been asked to stop; None where nobody asks.
     """
@@ -61,14 +67,19 @@ class Plan:
         self,
         budget: Budget,
         lockstep: bool,
-        agree: Callable[[float], Awaitable[float]],
+        agree: Callable[[float, bool], Awaitable[float]],
         first_snapshot: int = 0,
         asked: Callable[[], bool] | None = None,
     ) -> None:
         self._budget, self._lockstep, self._agree, self._asked = budget, lockstep, agree, asked
         self._total = float(budget.seconds or budget.steps or 0)
         self.told = False  # to stop, by another worker
-        self.meet_at = 0  # lock-step: the step count at which the workers meet next
+        # Lock-step: the step count at which the workers meet next, each waiting for all others; and the one, before it,
+        # at which they read what they began to agree on earlier: after how many steps, and the result.
+        self.meet_at = 0
+        self._read_at = math.inf
+        self._begun: tuple[int, Awaitable[float]] | None = None
+        self._since: int | None = None  # the step count from which on this plan has had its workers agree
         self.snapshot = first_snapshot  # the next planned snapshot
         # Nothing is due before so many steps, or seconds if `by_time`: most steps need not ask `due`.
         self.quiet_until = -math.inf
@@ -84,34 +95,72 @@ class Plan:
             return self._alone(done, now_s)
         if self._budget.steps is not None:
             return await self._together_in_steps(done, now_s)
-        if done < self.meet_at:
-            self.quiet_until = self.meet_at
+        heard = await self._hear(done, now_s)
+        if heard is None:
+            self.quiet_until = min(self.meet_at, self._read_at)
             return [], Word.GO_ON
         # All workers take the slowest one's clock, so they draw the same conclusions. Half a step is the rounding of a
         # time to a step count.
-        elapsed_s = await self._meet(now_s)
+        at, elapsed_s = heard
         if elapsed_s == math.inf:
             return [], Word.INTERRUPTED
         if done == 0:
             self.meet_at = self.quiet_until = 2  # the first estimate of a step's duration
             return self._due(0.0, 0.0)
-        step_s = max(elapsed_s / done, 1e-9)
-        found = self._due(elapsed_s, step_s / 2)
+        step_s = max(elapsed_s / at, 1e-9)
+        found = self._due(elapsed_s, step_s / 2) if at == done else ([], Word.GO_ON)
         next_s = self._total * self.snapshot / self._budget.snapshots - elapsed_s
-        if self._asked is not None:
-            next_s = min(next_s, MEET_S)
-        self.meet_at = self.quiet_until = done + max(1, round(next_s / step_s))
+        self.meet_at = max(at + round(next_s / step_s), done + 1)
+        if found[1] is Word.GO_ON:
+            self._begin(done, now_s, step_s)
+        self.quiet_until = min(self.meet_at, self._read_at)
         return found
 
     async def _together_in_steps(self, done: int, now_s: float) -> tuple[list[int], Word]:
-        if self._asked is not None and done >= self.meet_at:
-            elapsed_s = await self._meet(now_s)
+        if self._asked is None:
+            found = self._due(done, 0.0)
+            self.quiet_until = self._next()
+            return found
+        heard = await self._hear(done, now_s) if done < self._total else None  # the end needs no meeting
+        if heard is not None:
+            at, elapsed_s = heard
             if elapsed_s == math.inf:
                 return [], Word.INTERRUPTED
-            self.meet_at = 2 if done == 0 else done + max(1, round(MEET_S * done / max(elapsed_s, 1e-9)))
+            self.meet_at = 2 if done == 0 else int(self._total)
+            if done:
+                self._begin(done, now_s, elapsed_s / at)
         found = self._due(done, 0.0)
-        self.quiet_until = self._next() if self._asked is None else min(self._next(), self.meet_at)
+        self.quiet_until = min(self._next(), self.meet_at, self._read_at)
         return found
+
+    async def _hear(self, done: int, now_s: float) -> tuple[int, float] | None:
+        """What the workers know here of their clocks: after how many steps, and the slowest one's then; infinite if one
+        of them had been asked to stop. None where they neither meet nor read."""
+        if done >= self.meet_at:
+            return done, await self._agree(self._brought(now_s), True)
+        if self._begun is not None and done >= self._read_at:
+            at, agreed = self._begun
+            self._begun, self._read_at = None, math.inf
+            return at, await agreed
+        return None
+
+    def _begin(self, done: int, now_s: float, step_s: float) -> None:
+        """Begin to agree on whether to go on.
+
+        What is begun is read before the next meeting and the end: so the workers are in one order of agreements, and
+        nothing is under way when a segment ends. All here follows from numbers that they have agreed on.
+        """
+        if self._asked is None:
+            return
+        if step_s > LONG_STEP_S:
+            self.meet_at = done + 1
+            return
+        # Steps so far may say little of those that follow, those before an interruption still less: the distance is at
+        # most what has been done since.
+        self._since = done if self._since is None else self._since
+        read_at = done + max(1, min(round(AGREE_S / max(step_s, 1e-9)), done - self._since))
+        if read_at < self.meet_at:
+            self._begun, self._read_at = (done, self._agree(self._brought(now_s), False)), read_at
 
     def _alone(self, done: int, now_s: float) -> tuple[list[int], Word]:
         if self.told or (self._asked is not None and self._asked()):
@@ -123,9 +172,9 @@ class Plan:
             self.quiet_until = min(self._next(), now_s + LOOK_S)
         return found
 
-    async def _meet(self, now_s: float) -> float:
-        """The slowest worker's clock; infinite if one of them has been asked to stop."""
-        return await self._agree(math.inf if self._asked is not None and self._asked() else now_s)
+    def _brought(self, now_s: float) -> float:
+        """What this worker brings to an agreement: its clock, or infinity if it has been asked to stop."""
+        return math.inf if self._asked is not None and self._asked() else now_s
 
     def _next(self) -> float:
         """When the next snapshot is due, or the budget spent."""

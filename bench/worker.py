@@ -555,8 +555,8 @@ class RankHandle:
         if first_snapshot is None:
             first_snapshot = self.state.next_snapshot
 
-        def agree(value: float) -> Awaitable[float]:
-            return self._transport.agree(value, alone=self._alone())
+        def agree(value: float, at_once: bool) -> Awaitable[float]:
+            return self._transport.agree(value, alone=at_once and self._alone())
 
         self._plan = Plan(budget, algorithm.lockstep, agree, first_snapshot, asked)
         self._plan.meet_at, self.state.meet_at = self.state.meet_at, 0

@@ -30,7 +30,7 @@ def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
     raise AssertionError("it waits")
 
 
-async def alone(value: float) -> float:
+async def alone(value: float, at_once: bool) -> float:
     """The agreement of a single worker."""
     return value
 
@@ -110,7 +110,7 @@ def test_workers_with_different_clocks_draw_the_same_conclusions() -> None:
     plans = []
     for own in clocks:
 
-        async def agree(value: float, own: Callable[[int], float] = own) -> float:
+        async def agree(value: float, at_once: bool, own: Callable[[int], float] = own) -> float:
             return slowest(round(value / own(1)))
 
         plans.append(follow(Plan(Budget(seconds=4.0, snapshots=6), True, agree), own))
@@ -121,7 +121,7 @@ def test_workers_with_different_clocks_draw_the_same_conclusions() -> None:
 def test_workers_meet_seldom() -> None:
     meetings: list[float] = []
 
-    async def agree(value: float) -> float:
+    async def agree(value: float, at_once: bool) -> float:
         meetings.append(value)
         return value
 

@@ -143,8 +143,12 @@ class Transport(Protocol):
         """
         ...
 
-    async def agree(self, value: float, *, alone: bool) -> float:
-        """Largest value over the workers. Not counted as traffic."""
+    def agree(self, value: float, *, alone: bool) -> Awaitable[float]:
+        """Largest value over the workers. Not counted as traffic.
+
+        It begins with this call and not with the await, and is in nobody's way meanwhile; all must begin theirs in the
+        same order. `alone`: its result is awaited at once, by a rank that may block.
+        """
         ...
 
     def returned(self) -> Future[None]:

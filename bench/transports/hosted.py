@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from torch import Tensor
 
@@ -259,11 +259,14 @@ class HostedTransport(SimulatedTransport):
         self._reduced()
         return reduced
 
-    async def agree(self, value: float, *, alone: bool) -> float:
+    def agree(self, value: float, *, alone: bool) -> Awaitable[float]:
         self._spin(alone, True)
-        agreed = await super().agree(value, alone=alone)
+        return self._agreed(super().agree(value, alone=alone), alone)
+
+    async def _agreed(self, agreed: Awaitable[float], alone: bool) -> float:
+        value = await agreed
         self._spin(alone, False)
-        return agreed
+        return value
 
     def _spin(self, alone: bool, begin: bool) -> None:
         """A rank that blocks in a collective does not sleep."""

@@ -21,7 +21,7 @@ import struct
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -483,18 +483,18 @@ class MPITransport:
         self._lost.append(entry)
         entry.future.fail(cast("LabelMismatch", entry.check.error))
 
-    async def agree(self, value: float, *, alone: bool) -> float:
+    def agree(self, value: float, *, alone: bool) -> Awaitable[float]:
         values = np.array([value])
-        request = self.agreements.Iallreduce(MPI.IN_PLACE, values, op=MPI.MAX)
-        future: Future[None] = Future(Wait("agree"))
+        return _Agreed(self, self.agreements.Iallreduce(MPI.IN_PLACE, values, op=MPI.MAX), values, alone)
+
+    async def agreed(self, request: MPI.Request, *, alone: bool) -> None:
+        """Wait until an agreement has ended."""
         if alone:
-            self.blocking = future.wait
+            self.blocking = Wait("agree")
             request.Wait()
             self.blocking = None
-            return float(values[0])
-        self._conditions.append((request.Test, lambda: future.set(None)))
-        await future
-        return float(values[0])
+        elif not request.Test():
+            await self._condition(request.Test, "agree")
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -567,6 +567,17 @@ class MPITransport:
         ):
             if comm != MPI.COMM_NULL:
                 comm.Free()
+
+
+class _Agreed(Awaitable[float]):
+    """What `agree` returns. Until it is awaited it is MPI's alone: nothing polls it, and a rank may block meanwhile."""
+
+    def __init__(self, transport: MPITransport, request: MPI.Request, values: NDArray[np.float64], alone: bool) -> None:
+        self._transport, self._request, self._values, self._alone = transport, request, values, alone
+
+    def __await__(self) -> Generator[Any, None, float]:
+        yield from self._transport.agreed(self._request, alone=self._alone).__await__()
+        return float(self._values[0])
 
 
 def sum_into(comm: MPI.Comm, v: Tensor, total: Tensor) -> MPI.Request:

@@ -6,7 +6,7 @@ Gradients are real; what they cost is charged by the compute model. See `bench.c
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -243,6 +243,12 @@ def mean_(vectors: Sequence[Tensor]) -> None:
         v.copy_(total)
 
 
+async def _largest(values: Sequence[float], all_there: Future[float]) -> float:
+    """The largest of the values that all have brought."""
+    await all_there
+    return max(values)
+
+
 class SimulatedTransport:
     """One simulated rank; see `bench.transports.base.Transport`."""
 
@@ -328,12 +334,11 @@ class SimulatedTransport:
         t0 = self.kernel.now()
         return Reduced(t0, await self.world.join((self._next_number(), 0), self.rank, label, v), v.numel())
 
-    async def agree(self, value: float, *, alone: bool) -> float:
+    def agree(self, value: float, *, alone: bool) -> Awaitable[float]:
         number = self._next_number()
         values = self.world.agreements[number]
         values.append(value)
-        await self.world.join((number, 0), self.rank, "agree", None)
-        return max(values)
+        return _largest(values, self.world.join((number, 0), self.rank, "agree", None))
 
     def _next_number(self) -> int:
         self._collectives += 1

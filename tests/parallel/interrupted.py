@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
+import torch
+
+from algorithms.interface import Algorithm, Need, Worker
 from bench.budget import Budget
 from tests.algorithms.test_common import FIRST
 from tests.parallel import cases
@@ -32,6 +36,35 @@ def every_gradient_arrives_once(case: Case, outcomes: Sequence[Outcome]) -> None
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class OneBehind(Algorithm):
+    """Worker 1 ends no step before worker 0 is in the next one, or has returned: who waited for it at the boundary
+    between them, to agree on whether to go on, would wait for ever."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"point-to-point"})
+    lockstep: ClassVar[bool] = True
+
+    async def worker(self, w: Worker) -> None:
+        last = 0
+        async for t in w.steps():
+            if w.rank == 1 and t != MEETS_AFTER:
+                await w.recv("goes on", src=0)
+            if w.rank == 0 and last not in (0, MEETS_AFTER):
+                w.send(1, "goes on", torch.zeros(1))
+            last = t
+        if w.rank == 0 and last not in (0, MEETS_AFTER):
+            w.send(1, "goes on", torch.zeros(1))
+
+
+MEETS_AFTER = 2
+"""Steps after which a run's workers wait for each other, for a first estimate of a step's duration."""
+
+
+def all_steps_are_done(case: Case, outcomes: Sequence[Outcome]) -> None:
+    """No step was left out."""
+    assert [outcome.steps for outcome in outcomes] == [STEPS] * case.workers
+
+
 CASES: dict[str, Case] = {
     name: replace(
         case,
@@ -53,3 +86,6 @@ CASES: dict[str, Case] = {
     )
     for name in ("async-sgd", "sa-asgd", "gap-aware")
 }
+CASES["waits-for-nobody"] = Case(
+    algorithm=OneBehind(), budget=Budget(steps=STEPS), after=all_steps_are_done, interruptions=3
+)

@@ -8,7 +8,7 @@ import pytest
 from tests.parallel.interrupted import CASES
 from tests.support.mpi_launch import require, run_cases, selected
 
-FAST = ("trajectory-allreduce-sgd", "trajectory-diloco", "conserved-ad-psgd", "arrives-once-async-sgd")
+FAST = ("trajectory-allreduce-sgd", "trajectory-diloco", "conserved-ad-psgd", "arrives-once-async-sgd", "waits")
 
 
 @pytest.fixture(scope="module")

@@ -137,7 +137,7 @@ def on_mpi(case: Case, transport_name: str, world: MPI.Comm, fail: Callable[[str
     rows: list[tuple[Any, ...]] = []
     saved, elapsed_s = b"", 0.0
     if case.interruptions:
-        budget.MEET_S = budget.LOOK_S = 0.0  # at every step
+        budget.AGREE_S = budget.LOOK_S = 0.0  # at every step
     for part in range(case.interruptions + 1):
         transport = open_transport(transport_name, world, case.workers, rate_Gbit_per_s=rate)
         workload = case.workload()
@@ -171,6 +171,8 @@ def on_mpi(case: Case, transport_name: str, world: MPI.Comm, fail: Callable[[str
             return  # the transport is lost with whatever was under way
         assert case.fails is None, f"rank {transport.rank} did not fail, but every rank should with {case.fails!r}"
         assert any(world.allgather(handle.interrupted)) == (part < case.interruptions), f"in part {part}"
+        steps = world.allgather(handle.state.step)[: case.workers]
+        assert len(set(steps)) == 1 or not case.algorithm.lockstep, f"in part {part} they ended after {steps} steps"
         saved, elapsed_s = safetensors.torch.save(save(handle)), max(world.allgather(transport.kernel.now()))
         rows += handle.recorder.rows()
         transport.close()
