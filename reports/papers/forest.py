@@ -68,8 +68,8 @@ def forest(name: str, title: str, said: str, rows: Sequence[Row], xlabel: str, *
         for i, row in enumerate(rows):
             y, colour = i + 0.5, row.look.light
             if row.tolerance is not None:
-                ends = [min(max(end, low), high) for end in row.tolerance]
-                axes.fill_betweenx([i + 0.08, i + 0.92], *ends, color=GRID, linewidth=0, zorder=0)
+                first, last = (min(max(end, low), high) for end in row.tolerance)
+                axes.fill_betweenx([i + 0.08, i + 0.92], first, last, color=GRID, linewidth=0, zorder=0)
             if not math.isfinite(row.value):
                 axes.text(high, y, "diverged", color=colour, ha="right", va="center", fontsize=SIZE - 1)
                 continue

@@ -62,9 +62,11 @@ def draw_key(figure: Figure, rows: Sequence[Sequence[Entry]], width: float, heig
             marker = entry.look.marker if entry.look else "D" if entry.kind == "diamond" else ""
             if marker:
                 middle = (left + right) / 2
-                hollow = {"markerfacecolor": PAPER, "markeredgewidth": 1} if entry.look is None else {}
+                face = colour if entry.look else PAPER
                 figure.add_artist(
-                    Line2D([middle], [y], marker=marker, color=colour, markersize=4, linestyle="none", **hollow)
+                    Line2D(
+                        [middle], [y], marker=marker, color=colour, markersize=4, linestyle="none", markerfacecolor=face
+                    )
                 )
             figure.text(
                 right + 0.05 / width, y, entry.label, color=entry.look.light if entry.look else INK,

@@ -150,14 +150,19 @@ def panels(
     with rc_context(theme()):
         figure = canvas(width, height)
         draw_key(figure, keys, width, height)
+        every = []
         for i, part in enumerate(parts):
             row, column = divmod(i, columns)
             bottom = height - head - (row + 1) * (above + tall) - row * BOTTOM
             left = LEFT + column * (wide + between)
-            axes = figure.add_axes((left / width, bottom / height, wide / width, tall / height))
-            _draw(axes, part, short=shared and column > 0, few=wide < 1.6)
-            if part.title:
-                axes.set_title(part.title, loc="left", fontsize=SIZE, color=INK, pad=4)
+            every.append(figure.add_axes((left / width, bottom / height, wide / width, tall / height)))
+            _draw(every[-1], part)
+        if shared:  # one label for all means one scale
+            ends = [axes.get_ylim() for axes in every]
+            for axes in every:
+                axes.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
+        for i, (axes, part) in enumerate(zip(every, parts, strict=True)):
+            _finish(axes, part, short=shared and i % columns > 0, few=wide < 1.6)
         return to_svg(figure, name, title, f"{said} {described(parts)}".strip())
 
 
@@ -172,7 +177,7 @@ def _entries(parts: Iterable[Panel]) -> list[Entry]:
     return list(found.values())
 
 
-def _draw(axes: Axes, part: Panel, *, short: bool, few: bool) -> None:
+def _draw(axes: Axes, part: Panel) -> None:
     for scale, axis in ((axes.set_xscale, part.x), (axes.set_yscale, part.y)):
         if axis.log:
             scale("log")
@@ -190,6 +195,12 @@ def _draw(axes: Axes, part: Panel, *, short: bool, few: bool) -> None:
         _line(axes, line, APART * (barred.index(i) - (len(barred) - 1) / 2) if i in barred else 0.0)
     for limit, axis in ((axes.set_xlim, part.x), (axes.set_ylim, part.y)):
         limit(*(None if math.isnan(end) else end for end in (axis.low, axis.high)))
+
+
+def _finish(axes: Axes, part: Panel, *, short: bool, few: bool) -> None:
+    """Labels, grid and ticks; `short`: the panel before has the vertical ones, `few`: there is little room."""
+    if part.title:
+        axes.set_title(part.title, loc="left", fontsize=SIZE, color=INK, pad=4)
     axes.set_xlabel(part.x.label)
     axes.set_ylabel("" if short else part.y.label)
     finish(axes)
@@ -200,8 +211,23 @@ def _draw(axes: Axes, part: Panel, *, short: bool, few: bool) -> None:
             side.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.6g}"))
         elif not axis.log:
             side.set_major_locator(MaxNLocator(3 if few and side is axes.xaxis else 5, steps=ROUND))
+        elif side is axes.yaxis:
+            side.set_major_formatter(FuncFormatter(lambda v, _: _brief(v)))
     if short:
         axes.tick_params(labelleft=False)
+
+
+def _brief(value: float) -> str:
+    """A power of ten without many zeros, which would push the axis' name out of the figure.
+
+    Example:
+        >>> _brief(0.02), _brief(1e-12), _brief(20_000)
+        ('0.02', '1e-12', '2e4')
+    """
+    if 1e-3 <= value < 1e4:
+        return f"{value:,.6g}"
+    digits, exponent = f"{value:.0e}".split("e")
+    return f"{digits}e{int(exponent)}"
 
 
 def _line(axes: Axes, line: Line, aside: float) -> None:
