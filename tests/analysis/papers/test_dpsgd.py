@@ -3,9 +3,8 @@ experiments behind them, at a small size."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,16 @@ import torch
 from algorithms.d_psgd import DPSGD
 from analysis.papers.claim import Decision
 from analysis.papers.dpsgd import PAPER
-from analysis.papers.evidence import TABLE, Evidence, Missing
+from analysis.papers.evidence import Evidence, Missing
 from analysis.probes import cli as probing
 from analysis.probes import tables
 from bench.experiments.dpsgd.diversity import of_step, on_quadratic
 from bench.experiments.dpsgd.mean_step import mean_step
 from bench.experiments.dpsgd.smoothing import largest_eigenvalue
 from bench.experiments.dpsgd.stopped import Stopped
-from bench.records import EVENTS, HELDOUT, RUNS, SHARES, SNAPSHOTS, Results
 from bench.workloads.digits_mlp import DigitsMlp
 from bench.workloads.quadratic import Quadratic
+from tests.support.dpsgd_evidence import HIGH, LOW, inside, minima, noise_row, studied, sweep, tabled
 
 CLAIMS = {claim.id: claim for claim in PAPER.claims}
 WORSE = math.inf
@@ -33,47 +32,6 @@ WORSE = math.inf
 
 def decided(claim: str, evidence: Evidence) -> Decision:
     return CLAIMS[claim].decide(evidence)
-
-
-def run_id(row: Mapping[str, Any]) -> str:
-    return f"{row['label']}.{row.get('workload', 'w')}.s{row['seed']}"
-
-
-def studied(folder: Path, part: str, rows: Iterable[Mapping[str, Any]]) -> Evidence:
-    """Evidence of a study: each row says label, seed, loss, and may say lr, sigma, workload, samples, duration_s."""
-    runs, heldout = [], []
-    for row in rows:
-        settings = {"optimizer": {"lr": row.get("lr", 0.8)}} | ({"sigma": row["sigma"]} if "sigma" in row else {})
-        label = f"{row['label']}@lr={row['lr']:g}" if "lr" in row else row["label"]
-        loss = row.get("loss", 0.1)
-        name = run_id(row) + json.dumps(settings)
-        runs.append(
-            {
-                "run_id": name, "label": label, "workload": row.get("workload", "w"), "workers": 16,
-                "seed": row["seed"], "status": "completed" if math.isfinite(loss) else "diverged",
-                "settings": json.dumps(settings), "samples": row.get("samples", 1), "duration_s": 1.0,
-            }
-        )  # fmt: skip
-        heldout += [
-            {"run_id": name, "t_s": 0.0, "heldout_loss": 2.3},
-            {"run_id": name, "t_s": 1.0, "heldout_loss": loss},
-        ]
-    frames = [table.schema.empty_table().to_pandas() for table in (RUNS, EVENTS, SNAPSHOTS, HELDOUT, SHARES)]
-    frames[0], frames[3] = pd.DataFrame(runs), pd.DataFrame(heldout)
-    evidence = Evidence(folder, "quick")
-    evidence._results[part] = Results(*frames)
-    return evidence
-
-
-def sweep(edges: Mapping[str, float], *, seeds: int = 3, failing: float = 2.0) -> list[dict[str, Any]]:
-    """Runs of which each label ends at 0.1 up to its largest rate, and at `failing` above."""
-    rates = (0.5, 0.7, 0.8, 1.0, 1.25)
-    return [
-        {"label": label, "lr": lr, "seed": seed, "loss": 0.1 if lr <= edge else failing}
-        for label, edge in edges.items()
-        for lr in rates
-        for seed in range(seeds)
-    ]
 
 
 # -- which rates train ------------------------------------------------------------------------------------------------
@@ -172,37 +130,6 @@ def test_recurrent_networks_are_judged_by_the_edge_alone(
 # -- from inside ------------------------------------------------------------------------------------------------------
 
 
-def noise_row(seed: int, step: int, **changed: float) -> dict[str, Any]:
-    """A probe at which all identities hold: alpha_e = 0.8 ratio, |g|^2 = 1."""
-    ratio, control, spread = (changed.get(k, d) for k, d in (("ratio", 1.0), ("control", 1.0), ("spread", 1.0)))
-    sampling, diversity, cross = 1.0, changed.get("diversity", 1.0), changed.get("cross", 0.0)
-    noise = sampling + diversity + cross
-    return {
-        "run_id": f"r{seed}", "snapshot": step, "t_s": float(step), "step": float(step), "workers": 16, "lr": 0.8,
-        "alpha_e": 0.8 * ratio, "alpha_e_control": 0.8 * control, "noise": noise, "noise_sampling": sampling,
-        "noise_diversity": diversity, "noise_diversity_perp": diversity, "cross": cross, "replica_variance": spread,
-        "slope": 1.0, "mean_gradient": ratio**2 + noise / 0.64, "noise_scale": 1.0, "diversity": 1.0, "samples": 1,
-        "of": "training", "probe_set": "p", "settings": "{}",
-    }  # fmt: skip
-
-
-def inside(
-    folder: Path, early: Mapping[str, float], late: Mapping[str, float], *, seeds: int = 3, label: str = "dpsgd-own"
-) -> Evidence:
-    """Probes of a study of runs that start apart: rows alike before step 80 and from step 400 on."""
-    for seed in range(seeds):
-        run = folder / "noise" / "runs" / f"r{seed}"
-        run.mkdir(parents=True, exist_ok=True)
-        rows = [noise_row(seed, step, **(early if step < 80 else late)) for step in (0, 20, 40, 60, 400, 500, 600)]
-        tables.add(tables.NOISE, rows, run)
-    evidence = studied(folder, "noise", [{"label": label, "seed": seed} for seed in range(seeds)])
-    evidence._results["noise"].runs["run_id"] = [f"r{seed}" for seed in range(seeds)]
-    return evidence
-
-
-LOW, HIGH = {"ratio": 0.1, "diversity": 20.0, "spread": 5.0}, {"ratio": 0.9, "diversity": 1.0, "spread": 0.5}
-
-
 def test_a_run_as_in_the_paper_reproduces_all_that_is_seen_from_inside(tmp_path: Path) -> None:
     evidence = inside(tmp_path, LOW, HIGH)
     assert [decided(claim, evidence).verdict for claim in ("A4", "A4i", "A5", "A7")] == ["reproduced"] * 4
@@ -250,12 +177,6 @@ def test_runs_that_start_together_are_no_evidence_for_those_that_start_apart(tmp
 
 
 # -- the landscape ----------------------------------------------------------------------------------------------------
-
-
-def tabled(folder: Path, part: str, rows: list[dict[str, Any]]) -> Evidence:
-    (folder / part).mkdir(exist_ok=True)
-    pd.DataFrame(rows).to_parquet(folder / part / TABLE)
-    return Evidence(folder, "quick")
 
 
 @pytest.mark.parametrize(
@@ -330,20 +251,7 @@ def test_a8b_asks_for_every_model_and_sigma(
 def test_a9_compares_runs_of_one_seed_that_trained(
     tmp_path: Path, ours: list[float], losses: float, verdict: str
 ) -> None:
-    rows = [
-        {"label": label, "seed": seed, "loss": losses} for label in ("ssgd", "dpsgd-own") for seed in range(len(ours))
-    ]
-    evidence = studied(tmp_path, "minima", rows)
-    for name, label, seed in evidence.results("minima").runs[["run_id", "label", "seed"]].itertuples(index=False):
-        folder = tmp_path / "minima" / "runs" / f"{label}{seed}"
-        folder.mkdir(parents=True)
-        where = {
-            "run_id": name, "t_s": 0.0, "step": 0.0, "model": "evaluated", "kind": "hessian", "number": 0,
-            "error": 0.0, "method": "Lanczos", "products": 1, "samples": 1, "of": "training", "probe_set": "p",
-            "settings": "{}", "quantity": "eigenvalue",
-        }  # fmt: skip
-        last = ours[seed] if label == "dpsgd-own" else 2.0
-        tables.add(tables.NUMBERS, [where | {"snapshot": k, "value": v} for k, v in ((0, 5.0), (2, last))], folder)
+    evidence = minima(tmp_path, ours, losses)
     assert decided("A9", evidence).verdict == verdict
 
 
