@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from analysis.papers.dsgd_aau.growth import PER_DOUBLING, REACHED, advantages, at_own_rates, times
 from analysis.papers.dsgd_aau.pathsearch import SLOPE, control_shares, slopes
 from analysis.papers.dsgd_aau.rivals import OURS
-from analysis.papers.dsgd_aau.rules import curves, named
+from analysis.papers.dsgd_aau.rules import Curve, curves, named
 from analysis.papers.evidence import Evidence, Missing
-from analysis.statistics import Mean
+from analysis.statistics import Mean, mean_over_runs
 from reports import words
 from reports.language import t
 from reports.papers.base import Draw, PaperFigure
@@ -48,7 +48,7 @@ def slower(evidence: Evidence, material: Material) -> PaperFigure:
         most = max(float(np.max(np.asarray(line.x))) for line in lines)
         level = Known("waited for", [0, most], [REACHED, REACHED])
         parts.append(Panel(x, y, lines, (level,), f"{times_slower:g} times slower"))
-        first = [_seconds(times(own)) for own in groups.values()]
+        first = [_reached(own) for own in groups.values()]
         said.append(
             t(
                 "{times} times slower: {ours} against {theirs}",
@@ -252,8 +252,14 @@ def agreeing(evidence: Evidence, material: Material) -> PaperFigure:
     return PaperFigure("aau-agreeing", title, panels("aau-agreeing", title, "", parts), text, table, ("B10",))
 
 
-def _seconds(mean: Mean | None) -> str:
-    return t("never by all") if mean is None else f"{interval(mean)}\u00a0s"
+def _reached(own: Sequence[Curve]) -> str:
+    """When the accuracy is reached, over the runs."""
+    first = [curve.first(REACHED) for curve in own]
+    return _seconds(mean_over_runs(first)) if np.isfinite(first).all() else t("never by all")
+
+
+def _seconds(mean: Mean) -> str:
+    return f"{interval(mean)}\u00a0s"
 
 
 def _both_ends(sweep: Mapping[float, Mean]) -> str:

@@ -17,6 +17,7 @@ from bench.experiments import pathsearch
 from bench.experiments.catalogue import experiments
 from bench.experiments.linear_speedup import mean_square
 from tests.support.learning_evidence import curve, evidence, seeds
+from tests.support.straggler_evidence import RISING, pair, raced, slopes, slowed
 
 PAPER = paper("dsgd-aau")
 CLAIMS = {claim.id: claim for claim in PAPER.claims}
@@ -38,23 +39,6 @@ def test_every_claim_has_its_evidence_and_none_decides_without(tmp_path: Path) -
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------
-
-
-def slopes(ours_over_n: float, ours_over_k: float = -0.5, control: float = -0.5, points: int = 5) -> Any:
-    rows = []
-    for name, noise in (("d-psgd", 1.0), ("d-psgd", 10.0), ("dsgd-aau", 1.0), ("dsgd-aau", 10.0)):
-        for sweep in ("workers", "iterations"):
-            slope = control if name == "d-psgd" else ours_over_n if sweep == "workers" else ours_over_k
-            for k in range(points):
-                n, iterations = (2 << k, 1000) if sweep == "workers" else (8, 250 << k)
-                rows.append(
-                    {"algorithm": name, "noise": noise, "sweep": sweep, "workers": n, "iterations": iterations,
-                     "mean_square": 3 * (n * iterations) ** slope}
-                )  # fmt: skip
-    for row in rows:  # what is over N may hold at one noise only
-        if row["algorithm"] == "dsgd-aau" and row["sweep"] == "workers" and row["noise"] == 10:
-            row["mean_square"] = 3 * (row["workers"] * row["iterations"]) ** -0.45
-    return rows
 
 
 @pytest.mark.parametrize(
@@ -92,15 +76,6 @@ def test_b3_needs_the_sums_the_mean_and_real_ranks(tmp_path: Path) -> None:
     assert found({}, [curve("d-psgd", 0.1, 0.9, verdict=CONSERVED)]) == "not shown"
 
 
-RIVALS = ("prague", "agp", "d-psgd", "allreduce-sgd")
-
-
-def raced(ours: float, theirs: float, count: int = 3) -> list[dict[str, Any]]:
-    """All algorithms over two rates; the second is the better one."""
-    ends = {"dsgd-aau": ours} | dict.fromkeys(RIVALS, theirs)
-    return [run for name, end in ends.items() for lr in (0.1, 0.2) for run in seeds(count, name, lr, end - (lr < 0.15))]
-
-
 @pytest.mark.parametrize(
     ("ours", "theirs", "count", "expected"),
     [
@@ -119,15 +94,6 @@ def test_b4_needs_to_be_ahead_of_all_at_both_times(
 def test_b4_is_partly_so_if_one_rival_keeps_up(tmp_path: Path) -> None:
     runs = [row | {"end": row["end"] + 0.1 * (row["label"] == "prague")} for row in raced(0.9, 0.8)]
     assert verdict("B4", evidence(tmp_path, {"stragglers": runs})) == "partly"
-
-
-def pair(ours: tuple[float, float], theirs: tuple[float, float], count: int = 3, **more: Any) -> list[dict[str, Any]]:
-    """DSGD-AAU and AD-PSGD at a moderate and at a large rate."""
-    rows = []
-    for name, ends in (("dsgd-aau", ours), ("ad-psgd", theirs)):
-        for lr, end in zip((0.1, 0.8), ends, strict=True):
-            rows += seeds(count, name, lr, end, **(more if name == "dsgd-aau" else {}))
-    return rows
 
 
 @pytest.mark.parametrize(
@@ -167,27 +133,6 @@ def test_b6_counts_iterations_to_the_same_accuracy(tmp_path: Path, iterations: i
 def test_b9_counts_bytes_to_the_same_accuracy(tmp_path: Path, nbytes: float, count: int, expected: str) -> None:
     runs = pair((0.9, 0.1), (0.9, 0.1), count, nbytes=nbytes)
     assert verdict("B9", evidence(tmp_path, {"stragglers": runs})) == expected
-
-
-def slowed(ratios: dict[tuple[float, float], float], count: int = 3) -> list[dict[str, Any]]:
-    rows = []
-    for (p, slow), ratio in ratios.items():
-        workload = f"p={p:g},slow={slow:g}"
-        rows += seeds(count, "dsgd-aau", 0.2, 0.9, workload=workload, reach_s=0.2)
-        rows += seeds(count, "d-psgd", 0.2, 0.9, workload=workload, reach_s=0.2 * ratio)
-    return rows
-
-
-RISING = {
-    (0.1, 2): 1.5,
-    (0.1, 6): 2,
-    (0.1, 10): 3,
-    (0.1, 20): 4,
-    (0.1, 40): 5,
-    (0.05, 10): 2,
-    (0.2, 10): 4,
-    (0.4, 10): 5,
-}
 
 
 @pytest.mark.parametrize(
