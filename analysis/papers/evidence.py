@@ -58,10 +58,18 @@ class Evidence:
         """
         if part not in self._runs:  # several claims and figures ask for the same study
             results = self.results(part)
-            table = per_run(results)
-            settings = results.runs.set_index("run_id")["settings"].map(json.loads)
-            self._runs[part] = table.assign(settings=table["run_id"].map(settings))
+            self._runs[part] = _with_settings(per_run(results), results)
         return self._runs[part]
+
+    def give(self, part: str, results: Results, table: pd.DataFrame) -> None:
+        """Take the tables of a study's runs as they are given, so that they are not read and added up again.
+
+        Args:
+            results: all tables, as `bench.records.load` gives them.
+            table: `analysis.summary.per_run` of them.
+        """
+        self._results[part] = results
+        self._runs[part] = _with_settings(table, results)
 
     def table(self, part: str) -> pd.DataFrame:
         """What an experiment found.
@@ -75,3 +83,8 @@ class Evidence:
         except (OSError, ValueError) as error:
             raise Missing(f"{part}: {path.name} cannot be read: {str(error).splitlines()[0]}") from error
         return frame
+
+
+def _with_settings(table: pd.DataFrame, results: Results) -> pd.DataFrame:
+    settings = results.runs.set_index("run_id")["settings"].map(json.loads)
+    return table.assign(settings=table["run_id"].map(settings))

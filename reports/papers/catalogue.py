@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.papers import async_momentum, dpsgd, dsgd_aau, easgd, streaming_diloco
 from reports.papers.base import Draw
 
-FIGURES: dict[str, Sequence[Draw]] = {
-    "dpsgd": dpsgd.FIGURES,
-    "easgd": easgd.FIGURES,
-    "dsgd-aau": dsgd_aau.FIGURES,
-    "async-momentum": async_momentum.FIGURES,
-    "streaming-diloco": streaming_diloco.FIGURES,
-}
+
+def figures(paper: str) -> Sequence[Draw]:
+    """The figures of the paper of that name; its rules, which need torch, are loaded only now.
+
+    Args:
+        paper: one of `analysis.papers.catalogue.NAMES`.
+    """
+    if paper == "dpsgd":
+        from reports.papers.dpsgd import FIGURES
+    elif paper == "easgd":
+        from reports.papers.easgd import FIGURES
+    elif paper == "dsgd-aau":
+        from reports.papers.dsgd_aau import FIGURES
+    elif paper == "async-momentum":
+        from reports.papers.async_momentum import FIGURES
+    elif paper == "streaming-diloco":
+        from reports.papers.streaming_diloco import FIGURES
+    else:
+        raise KeyError(paper)
+    return FIGURES

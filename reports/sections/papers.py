@@ -9,13 +9,14 @@ from typing import Any
 from markupsafe import Markup
 
 from analysis.papers.catalogue import paper as paper_of
-from analysis.papers.evidence import Evidence, Missing, Scale
+from analysis.papers.evidence import Missing, Scale
 from reports import words
 from reports.decided import decided, folders
 from reports.language import t
 from reports.papers import folder as results_folder
+from reports.papers.at_hand import evidence_of
 from reports.papers.base import PaperFigure
-from reports.papers.catalogue import FIGURES
+from reports.papers.catalogue import figures as figures_of
 from reports.sections.base import Material, Section
 from reports.sections.claims import BADGES, verdict_words
 from reports.shown import ShownTable
@@ -34,8 +35,8 @@ def section(material: Material) -> Section | None:
     places: Places = {(paper, claim): (place, verdict) for paper, claim, place, verdict in placed}
     tables: list[ShownTable] = []
     papers = []
-    for name, evidence in found.items():
-        figures, missing = _drawn(name, evidence, material)
+    for name, (folder, scale) in found.items():
+        figures, missing = _drawn(name, folder, scale, material)
         tables += [figure.table for figure in figures if figure.table is not None]
         title = paper_of(name).title
         papers.append(
@@ -49,9 +50,9 @@ def section(material: Material) -> Section | None:
     return Section("papers", t("Figures as in the papers"), Markup(html), tuple(tables))
 
 
-def _papers(material: Material) -> tuple[dict[str, Evidence], list[str]]:
-    """The evidence of each paper, and what cannot be read. Of one that is there at both scales, the full one."""
-    found: dict[str, Evidence] = {}
+def _papers(material: Material) -> tuple[dict[str, tuple[Path, Scale]], list[str]]:
+    """Folder and scale of each paper, and what cannot be read. Of one that is there at both scales, the full one."""
+    found: dict[str, tuple[Path, Scale]] = {}
     errors = []
     for one in folders(material):
         try:
@@ -59,8 +60,8 @@ def _papers(material: Material) -> tuple[dict[str, Evidence], list[str]]:
         except ValueError as error:
             errors.append(str(error))
             continue
-        if said is not None and (said[0] not in found or _more(said[1], found[said[0]].scale)):
-            found[said[0]] = Evidence(Path(one), said[1])
+        if said is not None and (said[0] not in found or _more(said[1], found[said[0]][1])):
+            found[said[0]] = one, said[1]
     return found, errors
 
 
@@ -68,10 +69,11 @@ def _more(scale: Scale, than: Scale) -> bool:
     return scale == "full" and than == "quick"
 
 
-def _drawn(name: str, evidence: Evidence, material: Material) -> tuple[list[PaperFigure], list[str]]:
+def _drawn(name: str, folder: Path, scale: Scale, material: Material) -> tuple[list[PaperFigure], list[str]]:
     """The figures that there is evidence for, and the parts that others lack."""
+    evidence = evidence_of(folder, name, scale, material)
     figures, missing = [], []
-    for draw in FIGURES[name]:
+    for draw in figures_of(name):
         try:
             figures.append(draw(evidence, material))
         except Missing as error:

@@ -36,7 +36,9 @@ def drawn(paper: Paper, figures: Sequence[Draw], evidence: Evidence) -> dict[str
         ElementTree.fromstring(figure.svg)
         ids = re.findall(r' id="([^"]*)"', figure.svg)
         assert len(ids) == len(set(ids)) and all(one.startswith(f"{figure.name}-") for one in ids)
-        assert figure.title and figure.text.endswith(".") and not re.search(r"[{}]|\bnan\b", figure.text), figure.text
+        assert figure.title and figure.text.endswith((".", "。")) and not re.search(r"[{}]|\bnan\b", figure.text), (
+            figure.text
+        )
         assert figure.claims and set(figure.claims) <= {claim.id for claim in paper.claims}
         assert figure.table is not None and figure.table.name == f"paper-{figure.name}" and len(figure.table.frame)
         figure.table.html(environment({}))

@@ -11,7 +11,7 @@ from analysis.papers.dpsgd.inside import EARLY, LATE, noise_rows
 from analysis.papers.dpsgd.landscape import FACTOR, SETTLED
 from analysis.papers.evidence import Evidence, Missing
 from reports import words
-from reports.language import t
+from reports.language import joined, t
 from reports.papers.base import Draw, PaperFigure
 from reports.papers.dpsgd.names import LOOKS
 from reports.papers.lines import Axis, Known, Line, Panel, panels
@@ -102,7 +102,7 @@ def _effective_rate(evidence: Evidence, material: Material) -> PaperFigure:
     )
     panel = Panel(STEPS, Axis("effective / set learning rate"), lines, known)
     title = t("Effective learning rate over training")
-    return _made("dpsgd-effective-rate", title, f"{text} {_reading(n)}", panel, ("A4", "A4i"))
+    return _made("dpsgd-effective-rate", title, joined([text, _reading(n)]), panel, ("A4", "A4i"))
 
 
 def _noise(evidence: Evidence, material: Material) -> PaperFigure:
@@ -130,7 +130,7 @@ def _noise(evidence: Evidence, material: Material) -> PaperFigure:
         last=LATE,
     )
     panel = Panel(STEPS, Axis("noise, squared length", log=True), lines)
-    return _made("dpsgd-noise", t("The parts of the noise over training"), f"{text} {_reading(n)}", panel, ("A5",))
+    return _made("dpsgd-noise", t("The parts of the noise over training"), joined([text, _reading(n)]), panel, ("A5",))
 
 
 def _spread(evidence: Evidence, material: Material) -> PaperFigure:
@@ -153,7 +153,7 @@ def _spread(evidence: Evidence, material: Material) -> PaperFigure:
     )
     lines = [_line("DPSGD", LOOKS["dpsgd-own"], running(rows, variance), n)]
     panel = Panel(STEPS, Axis("sigma_w^2", log=True), lines)
-    return _made("dpsgd-spread", t("The learners' spread over training"), f"{text} {_reading(n)}", panel, ("A7",))
+    return _made("dpsgd-spread", t("The learners' spread over training"), joined([text, _reading(n)]), panel, ("A7",))
 
 
 def _formula(evidence: Evidence, material: Material) -> PaperFigure:

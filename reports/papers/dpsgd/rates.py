@@ -87,7 +87,7 @@ def figure(
     known = [Known("", [min(x.ticks), max(x.ticks)], [level, level]) for level in (bound, guess)]
     y = Axis(END, log=log, low=low / 1.15 if log else 0.95 * low, high=top)
     svg = panels(name, title, "", [Panel(x, y, _lines(found if drawn is None else drawn, top), known)])
-    return PaperFigure(name, title, svg, f"{text} {reading}", _table(name, title, x.label, found), claims)
+    return PaperFigure(name, title, svg, joined([text, reading]), _table(name, title, x.label, found), claims)
 
 
 def _lines(found: pd.DataFrame, top: float) -> list[Line]:

@@ -69,7 +69,7 @@ def _breakdown(evidence: Evidence, material: Material) -> PaperFigure:
             long=long,
             said=words.listed(said),
         )
-        title = t("Where the time of a step goes (supplement, table 4)")
+        title = t("Time of a step (supplement, table 4)")
         alt = "; ".join(
             f"p = {row['workers']:g}, tau = {row['period']:g}: computing {row['compute_s']:.2f} ms, waiting "
             f"{row['comm_s']:.2f} ms, other {row['other_s']:.2f} ms"

@@ -168,7 +168,7 @@ def _sequential(evidence: Evidence, material: Material) -> PaperFigure:
         n=int(table["n"].min()),
         said=words.listed(said),
     )
-    title = t("One worker: test error over time (supplement, figure 6)")
+    title = t("One worker (supplement, figure 6)")
     svg = panels("easgd-sequential", title, "", parts)
     shown = of_panels("easgd-sequential", title, parts, x=t("Time"), y=t("Test error, %"))
     return PaperFigure("easgd-sequential", title, svg, text, shown, ("A12",))

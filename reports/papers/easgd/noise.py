@@ -94,17 +94,21 @@ def _exploration(evidence: Evidence, material: Material) -> PaperFigure:
     table = evidence.table("exploration")
     alphas = [float(alpha) for alpha in sorted(table["alpha"].unique())]
     means = [mean_over_runs(table.loc[table["alpha"] == alpha, "distance"].to_numpy()) for alpha in alphas]
+    nearest = min(means, key=lambda mean: mean.mean)
     x = Axis("moving rate alpha", log=True, low=alphas[0] / 1.2, high=1.2 * alphas[-1], ticks=alphas)
     parts = [
         Panel(x, Axis("distance from the center"), [over_seeds("EASGD", LOOKS["easgd"], alphas, means, marks=True)])
     ]
     text = t(
-        "Mean distance of a worker from the center, 4 workers, over the moving rate: {first} at alpha = {low}, {last} "
-        "at alpha = {high}. Bars: 95 % intervals of {n} seeds. The paper: a weaker force lets workers explore farther.",
+        "Mean distance of a worker from the center, 4 workers, over the moving rate: {first} at alpha = {low}, "
+        "{last} at alpha = {high}, the least {least} at alpha = {at}. Bars: 95 % intervals of {n} seeds. The paper: a "
+        "weaker force lets workers explore farther.",
         first=words.number(means[0].mean),
         low=f"{alphas[0]:g}",
         last=words.number(means[-1].mean),
         high=f"{alphas[-1]:g}",
+        least=words.number(nearest.mean),
+        at=f"{alphas[means.index(nearest)]:g}",
         n=min(mean.n for mean in means),
     )
     title = t("How far workers go from the center")

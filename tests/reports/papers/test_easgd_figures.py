@@ -99,10 +99,8 @@ def test_times_to_thresholds_are_those_of_the_rule(tmp_path: Path) -> None:
     expected = times(evidence, "workers-paying")
     pd.testing.assert_frame_equal(paying.reset_index(drop=True), expected)
     assert "10.0 at 15.0" in found.svg
-    never = shown[shown["algorithm"] == "mdownpour"]
-    assert np.isinf(never["time_s"]).all()
-    with pytest.raises(Missing):  # a price alone, or none, is no comparison
-        FIGURES[6](studied(tmp_path, {"workers": rows}), material())
+    assert np.isinf(shown.loc[shown["algorithm"] == "mdownpour", "time_s"]).all()
+    assert "easgd-thresholds" not in figures(studied(tmp_path, {"workers": rows})), "free exchanges alone"
 
 
 def test_the_simulated_edge_is_between_the_rates_around_it(tmp_path: Path) -> None:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from analysis import claim_table
 from analysis.papers.catalogue import NAMES
 from analysis.papers.catalogue import paper as paper_of
+from analysis.papers.evidence import Evidence
+from analysis.summary import per_run
+from bench.records import TABLES, load
 from reports.language import language
 from reports.papers import folder
-from reports.papers.catalogue import FIGURES
+from reports.papers.at_hand import evidence_of
+from reports.papers.catalogue import figures
 from reports.sections import claims, papers
 from reports.sections.base import Section
 from tests.support.dpsgd_evidence import tabled
 from tests.support.paper_figures import material
+from tests.support.synthetic import write_results
 
 
 def smoothed(out: Path, top: float = 4.0) -> None:
@@ -43,7 +50,9 @@ def shown(*sources: Path) -> Section:
 
 
 def test_every_paper_has_figures() -> None:
-    assert set(FIGURES) == set(NAMES)
+    assert all(figures(name) for name in NAMES)
+    with pytest.raises(KeyError):
+        figures("other")
 
 
 def test_a_report_of_other_runs_has_no_such_section(tmp_path: Path) -> None:
@@ -104,3 +113,22 @@ def test_the_section_speaks_japanese(tmp_path: Path) -> None:
     with language("ja"):
         section = shown(tmp_path)
     assert section.title == "論文にならった図" and "ならした損失の曲率" in section.html
+
+
+def test_what_the_report_has_read_is_the_same_evidence_as_what_is_on_disk(tmp_path: Path) -> None:
+    write_results(tmp_path / "sweep", steps=4)
+    write_results(tmp_path / "other", steps=4, workloads=("mnist-mlp",))
+    results = load(tmp_path / "other", tmp_path / "sweep")
+    own = replace(material(tmp_path), results=results, table=per_run(results))
+    given, read = evidence_of(tmp_path, "dpsgd", "quick", own), Evidence(tmp_path, "quick")
+    assert "sweep" in given._results and len(read.runs("sweep")) < len(own.table)
+    for name in TABLES:
+        pd.testing.assert_frame_equal(
+            getattr(given.results("sweep"), name), getattr(read.results("sweep"), name), check_categorical=False
+        )
+        for column in getattr(given.results("sweep"), name).select_dtypes("category"):
+            kinds = getattr(given.results("sweep"), name)[column].cat.categories
+            assert set(kinds) == set(getattr(read.results("sweep"), name)[column].astype(str))
+    pd.testing.assert_frame_equal(given.runs("sweep"), read.runs("sweep"))
+    few = replace(own, results=replace(results, runs=results.runs.iloc[:1]))
+    assert not evidence_of(tmp_path, "dpsgd", "quick", few)._results, "a part that the report lacks runs of is read"
