@@ -70,12 +70,13 @@ def _rounded(numbers: str) -> str:
 
 
 def _without_bare_groups(svg: str) -> str:
-    """The same without groups that have no attributes.
+    """The same without groups that have no attributes, or nothing in them.
 
     Example:
-        >>> _without_bare_groups('<g><g id="a"><g><path/></g></g></g>')
+        >>> _without_bare_groups('<g><g id="a"><g id="nothing"/><g><path/></g></g></g>')
         '<g id="a"><path/></g>'
     """
+    svg = re.sub(r"<g(?: [^>]*)?/>", "", svg)
     kept: list[bool] = []
 
     def keep(tag: re.Match[str]) -> str:

@@ -45,7 +45,7 @@ def law(evidence: Evidence, material: Material) -> PaperFigure:
         look = LOOKS[1 + i % 9]
         lines.append(Line(f"M = {m}", look, tau[seen], share[seen], n=int(own["gradients"].sum())))
         known.append(Known("(1/M) (1 - 1/M)^l", tau[seen], (1 / m) * (1 - 1 / m) ** tau[seen], look=look))
-        means.append(f"{words.number(float((tau * share).sum()), 4)} (M = {m})")
+        means.append(f"{float((tau * share).sum()):.3f} (M = {m})")
     parts = [Panel(Axis("staleness l [writes]", low=0.0), Axis("share of the gradients", log=True), lines, known)]
     title = t("Staleness with memoryless workers against the geometric law (theorem 5)")
     text = t(
@@ -90,7 +90,7 @@ def ranks(evidence: Evidence, material: Material) -> PaperFigure:
         parts.append(Panel(Axis("staleness [writes]", low=-0.3), Axis("share of the gradients", low=0.0, high=1.0),
                            [measured], (memoryless,), f"M = {m}"))  # fmt: skip
         mean = mean_over_runs([float((run.index.to_numpy() * run.to_numpy()).sum()) for run in runs])
-        said.append(f"{words.number(mean.mean, 4)} (M = {m}, n = {mean.n})")
+        said.append(f"{mean.mean:.3f} (M = {m}, n = {mean.n})")
     title = t("Staleness on real MPI ranks: the mean is M - 1, the law need not be geometric")
     text = t(
         "Share of the gradients at each staleness, with its interval over the runs, beside the law of memoryless "
