@@ -89,7 +89,7 @@ def _planes(evidence: Evidence, material: Material) -> PaperFigure:
         "The loss around where SSGD and DPSGD end (seed {seed}), over two random directions, each as long as the "
         "model itself, filter by filter. Lines: nat above the plane's lowest point, at the same values in both. The "
         "loss is within 0.5 nat of that on {ours} of DPSGD's plane and {theirs} of SSGD's: the larger, the flatter. "
-        "The paper draws such planes for the same reason.",
+        "That DPSGD finds flatter minima is said in the abstract of the paper's first version.",
         seed=seed,
         ours=words.percent(width["dpsgd-own"]),
         theirs=words.percent(width["ssgd"]),

@@ -1,4 +1,4 @@
-"""More workers, and the time to a test error with and without a price of communication, as in figures 3 and 4."""
+"""More workers, as in figure 3, and the time to a test error with and without a price of communication."""
 
 from __future__ import annotations
 
@@ -99,12 +99,12 @@ def _to_thresholds(evidence: Evidence, material: Material) -> PaperFigure:
     text = t(
         "Median virtual time to test errors of 15, 10 and 8 %, each algorithm at the rate that is fastest there; at "
         "the upper edge: half of the {n} seeds never got there. Left: exchanges take no time; right: one takes half "
-        "a gradient's. Snapshots are {spacing} gradients apart. In the paper's figure 4 and tables EAMSGD is the "
-        "fastest.",
+        "a gradient's. Snapshots are {spacing} gradients apart. In the paper EAMSGD is the fastest to every "
+        "threshold.",
         n=int(both["n"].min()),
         spacing=words.number(float(both["resolution_s"].max())),
     )
-    title = t("Time to a test error (figure 4)")
+    title = t("Time to a test error (supplement)")
     svg = panels("easgd-thresholds", title, "", parts, columns=2, tall=1.35)
     shown = ShownTable(
         "paper-easgd-thresholds",
