@@ -229,6 +229,7 @@ def test_the_ledger_counts_and_lists(tmp_path: Path) -> None:
 
 
 def test_experiments_are_made_once_and_claims_are_decided_and_reported(tmp_path, monkeypatch, capsys) -> None:
+    from reports.papers import folder
     from reports.reproduce import cli
 
     made = []
@@ -253,6 +254,7 @@ def test_experiments_are_made_once_and_claims_are_decided_and_reported(tmp_path,
     assert "exact claims that were not reproduced: A2" in said.err
     page = (out / "report.html").read_text()
     assert "A paper" in page and "contradicted" in page
+    assert folder.read(out) == ("easgd", "quick"), "so that the report draws the paper's figures"
 
 
 @pytest.mark.parametrize(
