@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -15,17 +15,20 @@ from reports.style import Look
 ROW = 0.175  # inches
 SAMPLE = 0.26  # of a line [inches]
 GAP = 0.14
+DASHES = ((0, (4, 2)), (0, (1.2, 1.6)), (0, (7, 2, 1.5, 2)))
+"""How what is known is drawn, in the order of its names, so that two of them in one figure differ."""
 Kind = Literal["line", "points", "dashes", "diamond", "none"]
 """How its sample is drawn; "none" is text alone."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a figure by its name; without a look it is what theory or a paper says."""
+    """One line of a figure by its name; without a look it is what theory or a paper says, drawn with `dash`."""
 
     label: str
     look: Look | None
     kind: Kind
+    dash: Any = DASHES[0]
 
     @property
     def width(self) -> float:
@@ -52,7 +55,7 @@ def draw_key(figure: Figure, rows: Sequence[Sequence[Entry]], width: float, heig
         at, y = 0.08, 1 - (i + 0.55) * ROW / height
         for entry in row:
             colour = entry.look.light if entry.look else MUTED
-            dash = entry.look.dash if entry.look else (0, (4, 2))
+            dash = entry.look.dash if entry.look else entry.dash
             left, right = at / width, (at + SAMPLE) / width
             if entry.kind == "none":
                 right = left

@@ -7,9 +7,10 @@ it, and the table of its numbers, so that these cannot differ.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.statistics import Mean
 from reports.drawing import GRID, INK, MUTED, PAPER, SIZE, canvas, finish, theme, thinned, to_svg
-from reports.papers.key import ROW, Entry, draw_key, rows_of
+from reports.papers.key import DASHES, ROW, Entry, Kind, draw_key, rows_of
 from reports.style import Look
 from reports.words import number
 
@@ -156,7 +157,7 @@ def panels(
             bottom = height - head - (row + 1) * (above + tall) - row * BOTTOM
             left = LEFT + column * (wide + between)
             every.append(figure.add_axes((left / width, bottom / height, wide / width, tall / height)))
-            _draw(every[-1], part)
+            _draw(every[-1], part, _dashes(parts))
         if shared:  # one label for all means one scale
             ends = [axes.get_ylim() for axes in every]
             for axes in every:
@@ -172,12 +173,20 @@ def _entries(parts: Iterable[Panel]) -> list[Entry]:
     found = {
         line.label: Entry(line.label, line.look, "points" if line.marks else "line") for p in parts for line in p.lines
     }
+    dashes = _dashes(parts)
     for known in (one for part in parts for one in part.known if one.label):
-        found.setdefault(known.label, Entry(known.label, None, "diamond" if known.points else "dashes"))
+        kind: Kind = "diamond" if known.points else "dashes"
+        found.setdefault(known.label, Entry(known.label, None, kind, dashes.get(known.label)))
     return list(found.values())
 
 
-def _draw(axes: Axes, part: Panel) -> None:
+def _dashes(parts: Iterable[Panel]) -> dict[str, Any]:
+    """How the lines of what is known are drawn, by their names; one without a name is drawn through."""
+    names = dict.fromkeys(one.label for part in parts for one in part.known if one.label and not one.points)
+    return {"": "-", **{name: DASHES[i % len(DASHES)] for i, name in enumerate(names)}}
+
+
+def _draw(axes: Axes, part: Panel, dashes: Mapping[str, Any]) -> None:
     for scale, axis in ((axes.set_xscale, part.x), (axes.set_yscale, part.y)):
         if axis.log:
             scale("log")
@@ -189,7 +198,7 @@ def _draw(axes: Axes, part: Panel) -> None:
             axes.plot(known.x, known.y, "D", color=colour, markerfacecolor=PAPER, markeredgewidth=1, markersize=4.2,
                       linestyle="none", zorder=4)  # fmt: skip
         else:
-            axes.plot(known.x, known.y, color=colour, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+            axes.plot(known.x, known.y, color=colour, linewidth=0.9, linestyle=dashes[known.label], zorder=1)
     barred = [i for i, line in enumerate(part.lines) if line.marks and line.frame()["low"].notna().any()]
     for i, line in enumerate(part.lines):
         _line(axes, line, APART * (barred.index(i) - (len(barred) - 1) / 2) if i in barred else 0.0)
