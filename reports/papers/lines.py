@@ -28,7 +28,7 @@ from reports.words import number
 
 WIDTH = 4.6  # inches
 TALL = 1.85  # of the axes of a panel [inches]
-LEFT, BETWEEN, RIGHT, BOTTOM, TITLE = 0.56, 0.16, 0.1, 0.42, 0.21  # margins [inches]
+LEFT, BETWEEN, RIGHT, BOTTOM, TITLE = 0.61, 0.16, 0.1, 0.42, 0.21  # margins [inches]
 ROUND = (1, 2, 2.5, 5, 10)
 """Steps between the numbers of a linear axis."""
 APART = 3.2

@@ -7,6 +7,6 @@ numbers.
 from __future__ import annotations
 
 from reports.papers.base import Draw
-from reports.papers.dsgd_aau import gossip, growth, learning
+from reports.papers.dsgd_aau import gossip, growth, learning, limits
 
-FIGURES: tuple[Draw, ...] = (*learning.FIGURES, *growth.FIGURES, *gossip.FIGURES)
+FIGURES: tuple[Draw, ...] = (*learning.FIGURES, *growth.FIGURES, *gossip.FIGURES, *limits.FIGURES)

@@ -146,6 +146,51 @@ def _frozen(evidence: Evidence) -> list[Row]:
     return [row("other fragments frozen", found, paper=100 * FROZEN)]
 
 
+def models(evidence: Evidence, material: Material) -> PaperFigure:
+    """Which model is evaluated, and when is computed: differences that the papers say are small or none.
+
+    Raises:
+        Missing: neither has been run.
+    """
+    rows: list[Row] = []
+    claims = []
+    for claim, part, pairs, tolerance in (
+        ("D20", "models", (("mean", "outer"), ("replica", "mean")), None),
+        ("D24", "pools", (("doubling", "halving"), ("ramp-up", "ramp-down")), (-2.0, 2.0)),
+    ):
+        try:
+            found = [gap(of_variant(evidence, part, a), of_variant(evidence, part, b)) for a, b in pairs]
+        except Missing:
+            continue
+        rows += [
+            row(
+                f"{NAMED.get(a, a)} over {NAMED.get(b, b)}",
+                one,
+                paper=PAPER_MODELS.get(a, math.nan),
+                tolerance=tolerance,
+            )
+            for (a, b), one in zip(pairs, found, strict=True)
+        ]
+        claims.append(claim)
+    if not rows:
+        raise Missing("models: neither the models nor the pools have been compared")
+    title = t("Which model is evaluated, and whether workers come early or late")
+    svg = forest("diloco-models", title, "", rows, "difference in loss [%]")
+    text = t(
+        "Outer model, mean of the replicas and one replica after the same training; pools of workers that grow and "
+        "shrink with the same computing in all. Seed by seed, n = {n}; hollow: 2.67, 2.68 and 2.77 in the paper; "
+        "shaded: what claim D24 accepts. The papers have the outer model best, and the end independent of when is computed.",
+        n=min(one.n for one in rows),
+    )
+    table = of_rows("diloco-models", t("Loss by model and by pool"), rows, label=t("Pair"), value=t("Difference [%]"))
+    return PaperFigure("diloco-models", title, svg, text, table, tuple(claims))
+
+
+NAMED = {"outer": "outer model", "mean": "mean of replicas", "replica": "one replica"}
+PAPER_MODELS = {"mean": 100 * (2.68 / 2.67 - 1), "replica": 100 * (2.77 / 2.68 - 1)}
+"""arXiv 2501.18512: losses of the three models, relative [%]."""
+
+
 def cosines(evidence: Evidence, material: Material) -> PaperFigure:
     """How alike the replicas' outer gradients are, round by round.
 
@@ -178,4 +223,4 @@ def cosines(evidence: Evidence, material: Material) -> PaperFigure:
     return PaperFigure("diloco-cosines", title, panels("diloco-cosines", title, "", parts), text, table, ("D27",))
 
 
-FIGURES: tuple[Draw, ...] = (formats, drops, variants, cosines)
+FIGURES: tuple[Draw, ...] = (formats, drops, variants, models, cosines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from analysis.papers.dsgd_aau.gossip_time import expected_ratio
 from analysis.papers.evidence import Evidence, Missing
 from analysis.statistics import mean_over_runs
 from reports.papers.base import Draw, PaperFigure
-from reports.papers.dsgd_aau import FIGURES
+from reports.papers.dsgd_aau import FIGURES, limits
 from tests.support.learning_evidence import SPREAD, evidence, seeds
 from tests.support.paper_figures import drawn, material
 from tests.support.straggler_evidence import RISING, pair, raced, slopes, slowed
@@ -180,3 +181,20 @@ def test_bias_pace_and_crossover(tmp_path: Path) -> None:
     assert rows.loc["ad-psgd / d-psgd, shared network", "value"] == 2.0
     assert frame(found["aau-crossover"])["y"].tolist() == pytest.approx([1.1, 1.1])
     assert "The farthest is 10\u00a0% off" in found["aau-crossover"].text
+
+
+def test_hidden_messages_and_compression(tmp_path: Path) -> None:
+    steps = [
+        {"algorithm": name, "workers": 4, "transfer_s": message, "step_s": step}
+        for name, message, step in (("sgp", 2.0, 3.3), ("sgp", 0.5, 1.5), ("overlap-sgp", 2.0, 2.0))
+    ]
+    left = [
+        {"compressor": "top-k", "fraction": share, "gamma": gamma, "rounds": 600, "left": value}
+        for share, gamma, value in ((0.01, 0.05, 0.1), (0.01, 0.45, math.inf), (0.1, 0.15, 1e-3))
+    ]
+    found = figures(evidence(tmp_path, tables={"overlap": steps, "compression": left}))
+    assert set(found) == {"aau-hidden", "aau-compression"}
+    assert "at most 10\u00a0% and 0\u00a0% off" in found["aau-hidden"].text
+    assert frame(found["aau-hidden"]).query("line == 'SGP'")["y"].tolist() == [1.5, 3.3]
+    shown = frame(found["aau-compression"])
+    assert shown.query("line == 'top 1 % of the values'")["y"].tolist() == [0.1, limits.MOST], "on the upper edge"

@@ -28,6 +28,7 @@ from tests.support.diloco_evidence import (
     missed,
     outers,
     periods,
+    pools,
     rates,
     replicas,
     sizes,
@@ -171,3 +172,13 @@ def test_bytes_of_every_step() -> None:
     known = {"data-parallel": 16000, "diloco": 1600, "streaming": 1600, "overlapped-fp4": 432}
     assert total.round(6).to_dict() == known
     assert "1B, 16 bit: 40.0 times fewer bits (37.0 with scales)" in figure.text
+
+
+def test_models_and_pools() -> None:
+    gaps = {"models/outer": 0.0, "models/mean": 0.004, "models/replica": 0.04}
+    figure = figures(MadeUp({**gaps, **pools(0.01, -0.01)}))["diloco-models"]
+    rows = frame(figure).set_index("label")
+    assert rows["value"].tolist() == pytest.approx([0.4, 3.6, 1, -1], abs=0.1)
+    assert rows.loc["one replica over mean of replicas", "paper"] == pytest.approx(3.36, abs=0.01)
+    assert figure.claims == ("D20", "D24")
+    assert figures(MadeUp(gaps))["diloco-models"].claims == ("D20",), "what was not run has no row"
