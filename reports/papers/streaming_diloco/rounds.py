@@ -179,7 +179,8 @@ def models(evidence: Evidence, material: Material) -> PaperFigure:
     text = t(
         "Outer model, mean of the replicas and one replica after the same training; pools of workers that grow and "
         "shrink with the same computing in all. Seed by seed, n = {n}; hollow: 2.67, 2.68 and 2.77 in the paper; "
-        "shaded: what claim D24 accepts. The papers have the outer model best, and the end independent of when is computed.",
+        "shaded: what claim D24 accepts. The papers have the outer model best, and the end independent of "
+        "when is computed.",
         n=min(one.n for one in rows),
     )
     table = of_rows("diloco-models", t("Loss by model and by pool"), rows, label=t("Pair"), value=t("Difference [%]"))
