@@ -43,12 +43,12 @@ def groups(evidence: Evidence) -> Decision:
     return Decision(verdict=verdict, found=words, n=len(rows), rows=rows)
 
 
-def efficiency(evidence: Evidence) -> pd.DataFrame:
-    """Time per step of the server, steps to the target and their product for each number of groups, tuned for steps.
+def group_runs(evidence: Evidence) -> pd.DataFrame:
+    """Time per step of the server, steps to the target and their product for each run.
 
     Returns:
-        One row per number of groups, ascending: `groups`, `momentum`, `lr`, `step_s`, `steps` (infinite if a seed never
-        reached the target), `time_s`, `seeds`.
+        One row per run: `groups`, `momentum`, `lr`, `seed`, `size` (members of a group), `step_s`, `steps` (infinite if
+        it never reached the target), `time_s`.
 
     Raises:
         Missing: the study has not been run, or runs of it failed.
@@ -75,7 +75,22 @@ def efficiency(evidence: Evidence) -> pd.DataFrame:
     # A group's step is one gradient of each member.
     frame["step_s"] *= frame["size"]
     frame["steps"] /= frame["size"]
-    frame = frame.fillna({"steps": np.inf, "time_s": np.inf})
+    return frame.fillna({"steps": np.inf, "time_s": np.inf})
+
+
+def efficiency(evidence: Evidence) -> pd.DataFrame:
+    """Time per step of the server, steps to the target and their product for each number of groups, tuned for steps.
+
+    Returns:
+        One row per number of groups, ascending: `groups`, `momentum`, `lr`, `step_s`, `steps` (infinite if a seed never
+        reached the target), `time_s`, `seeds`.
+
+    Raises:
+        Missing: the study has not been run, or runs of it failed.
+
+    Source: arXiv 1605.09774, section 5.
+    """
+    frame = group_runs(evidence)
     mean = frame.groupby(["groups", "momentum", "lr"])[["step_s", "steps", "time_s"]].mean()
     mean["seeds"] = frame.groupby(["groups", "momentum", "lr"])["seed"].nunique()
     tuned = mean.reset_index().sort_values("steps", kind="stable").groupby("groups").head(1)

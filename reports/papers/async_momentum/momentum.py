@@ -11,10 +11,11 @@ from analysis.asynchrony.tuning import best_momentum, penalty_curves, trend
 from analysis.papers.async_momentum.rates import CONDITION, FIGURE_6, READ_OFF, best_explicit
 from analysis.papers.async_momentum.tuning import AT, FIGURE_4, FIGURE_8, USUAL, grid
 from analysis.papers.evidence import Evidence, Missing
+from analysis.statistics import Mean, mean_over_runs
 from reports import words
 from reports.language import t
 from reports.papers.base import Draw, PaperFigure
-from reports.papers.lines import Axis, Known, Line, Panel, panels
+from reports.papers.lines import Axis, Known, Line, Panel, over_seeds, panels
 from reports.papers.tables import of_panels
 from reports.sections.base import Material
 from reports.style import LOOKS, looks
@@ -79,11 +80,14 @@ def penalty(evidence: Evidence, material: Material) -> PaperFigure:
     if curves.empty:
         raise Missing("momentum-1: the target is not reached with any number of workers")
     sizes = sorted(curves["workers"].unique())
-    lines = [
-        Line(f"M = {m}", LOOKS[1 + i % 9], own["momentum"], own["penalty"].clip(upper=TOP), n=int(own["seeds"].min()),
-             marks=True)
-        for i, (m, own) in enumerate(curves.groupby("workers", sort=True))
-    ]  # fmt: skip
+    lines = []
+    for i, (m, own) in enumerate(curves.groupby("workers", sort=True)):
+        means = _costs(runs, own, float(own["cost"].min()))
+        lines.append(
+            Line(f"M = {m}", LOOKS[1 + i % 9], own["momentum"], own["penalty"].clip(upper=TOP),
+                 [min(mean.low, TOP) for mean in means], [min(mean.high, TOP) for mean in means],
+                 n=int(own["seeds"].min()), marks=True)
+        )  # fmt: skip
     half = (len(lines) + 1) // 2
     y = Axis("steps over those of the best", log=True, low=0.93, high=TOP * 1.05, ticks=(1, 1.5, 2, 3, 5, TOP))
     x = Axis("explicit momentum", low=-1.0, high=1.0, ticks=(-0.9, -0.45, 0, 0.45, 0.9))
@@ -92,7 +96,8 @@ def penalty(evidence: Evidence, material: Material) -> PaperFigure:
     title = t("What a fixed momentum costs: steps against the best one (figures 4 and 8)")
     text = t(
         "Steps to the target at each explicit momentum, its learning rate tuned, over those of the best momentum with "
-        "as many workers; at the upper edge: {top} times or more, or never with all of {n} seeds. Momentum {usual}: "
+        "as many workers, with the 95 % interval; at the upper edge: {top} times or more, or never with all "
+        "of {n} seeds. Momentum {usual}: "
         "{each}. Claim B7 compares with the best from 0 on at M = {at}; the paper has 2.5 times there.",
         top=f"{TOP:g}", n=lines[0].n, usual=f"{USUAL:g}", at=AT,
         each=words.commas([f"{words.number(float(usual[m]))} (M = {m})" for m in sizes if m in usual.index]),
@@ -115,12 +120,15 @@ def price(evidence: Evidence, material: Material) -> PaperFigure:
     base = float(found["cost"].iloc[0])
     if not math.isfinite(base):
         raise Missing("momentum-1: the target is not reached with one worker")
-    fixed = {mu: curves[curves["momentum"] == mu].set_index("workers")["cost"] / base for mu in (0.0, USUAL)}
     tuned = found.set_index("workers")["statistical_penalty"]
     seeds = int(found["seeds"].min())
     sizes = found["workers"].to_numpy(dtype=np.float64)
-    lines = [_steps("momentum and rate tuned", 8, tuned, seeds)]
-    lines += [_steps(f"momentum {mu:g}, rate tuned", 1 + i, own, seeds) for i, (mu, own) in enumerate(fixed.items())]
+    lines = [over_seeds("momentum and rate tuned", LOOKS[8], found["workers"], _costs(runs, found, base), marks=True)]
+    for i, mu in enumerate((0.0, USUAL)):
+        own = curves[curves["momentum"] == mu]
+        if len(own):
+            means = _costs(runs, own, base)
+            lines.append(over_seeds(f"momentum {mu:g}, rate tuned", LOOKS[1 + i], own["workers"], means, marks=True))
     paper = Known("figure 4 of the paper, tuned", list(FIGURE_4), list(FIGURE_4.values()), points=True)
     reached = [v for line in lines for v in np.asarray(line.y) if math.isfinite(v)]
     y = Axis("steps over those of one worker", log=True, low=0.85, high=1.25 * max([*reached, *FIGURE_4.values()]))
@@ -128,8 +136,9 @@ def price(evidence: Evidence, material: Material) -> PaperFigure:
     each = [f"{words.number(float(v))} (M = {m})" for m, v in tuned.items() if math.isfinite(v)]
     title = t("Statistical penalty of asynchrony, with tuned and with fixed momentum (figure 4)")
     text = t(
-        "Steps of all workers to the target, mean over {n} seeds, over those of one worker with everything tuned; a "
-        "point is missing where not all seeds reached it. Tuned: {each}. The paper has 1, 1, 2, 2 and 6 with 1 to 16 "
+        "Steps of all workers to the target, mean over {n} seeds with its 95 % interval, over those of one worker with "
+        "everything tuned; a point is missing where not all seeds reached it. Tuned: {each}. The paper has 1, 1, 2, 2 "
+        "and 6 with 1 to 16 "
         "workers, and a fixed 0.9 some 2.5 times above it.",
         n=seeds, each=words.commas(each),
     )  # fmt: skip
@@ -140,8 +149,14 @@ def price(evidence: Evidence, material: Material) -> PaperFigure:
     return PaperFigure("async-price", title, panels("async-price", title, "", parts), text, table, ("B7", "B8"))
 
 
-def _steps(label: str, look: int, steps: pd.Series, seeds: int) -> Line:
-    return Line(label, LOOKS[look], steps.index, steps.replace(math.inf, math.nan), n=seeds, marks=True)
+def _costs(runs: pd.DataFrame, settings: pd.DataFrame, base: float) -> list[Mean]:
+    """Steps of some settings (`workers`, `momentum`, `lr`) over those of a base; none where not all seeds got there."""
+    found = []
+    for asked in settings[["workers", "momentum", "lr"]].to_numpy(dtype=np.float64):
+        own = runs.loc[(runs[["workers", "momentum", "lr"]] == asked).all(axis=1), "cost"].to_numpy(dtype=np.float64)
+        reached = len(own) > 0 and bool(np.isfinite(own).all())
+        found.append(mean_over_runs(own / base) if reached else Mean(math.nan, math.nan, math.nan, len(own), ""))
+    return found
 
 
 def theory(evidence: Evidence, material: Material) -> PaperFigure:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from analysis.papers.async_momentum.rates import edge, square_edge
-from analysis.papers.async_momentum.servers import MITIGATED, efficiency
+from analysis.papers.async_momentum.servers import MITIGATED, efficiency, group_runs
 from analysis.papers.evidence import Evidence, Missing
 from analysis.papers.sweeps import best, errors
 from analysis.statistics import mean_over_runs
@@ -35,7 +38,7 @@ def groups(evidence: Evidence, material: Material) -> PaperFigure:
     Raises:
         Missing: the study has not been run, or no number of groups reached the target.
     """
-    found = efficiency(evidence)
+    found, runs = efficiency(evidence), group_runs(evidence)
     reached = found[np.isfinite(found["steps"])]
     if len(reached) < 2:
         raise Missing("groups: the target is not reached with two numbers of groups")
@@ -45,13 +48,14 @@ def groups(evidence: Evidence, material: Material) -> PaperFigure:
     for i, (heading, label, column) in enumerate(QUANTITIES):
         own = found if column == "step_s" else reached
         top = 1.1 * float(own[column].max())
-        line = Line(label, LOOKS[1 + i], own["groups"], own[column], n=int(found["seeds"].min()), marks=True)
+        means = [mean_over_runs(_at(runs, row)[column].to_numpy()) for row in own.to_dict("records")]
+        line = over_seeds(label, LOOKS[1 + i], own["groups"], means, marks=True)
         parts.append(Panel(x, Axis(label, low=0.0, high=top), [line], (), heading))
     least = reached.loc[reached["time_s"].idxmin()]
     title = t("Compute groups: hardware and statistical efficiency, and the time that comes of both")
     text = t(
         "Eight machines in 1 to 8 groups, synchronous inside a group and asynchronous across; momentum from 0 on and "
-        "learning rate tuned for the fewest steps, means over {n} seeds. {groups} groups "
+        "learning rate tuned for the fewest steps, means over {n} seeds with their 95 % interval. {groups} groups "
         "are soonest, after {time} of virtual time. In the paper more groups make steps shorter and more of them "
         "necessary.",
         n=int(found["seeds"].min()), groups=f"{least['groups']:g}", time=words.seconds(float(least["time_s"])),
@@ -61,6 +65,12 @@ def groups(evidence: Evidence, material: Material) -> PaperFigure:
         part=t("Panel"),
     )  # fmt: skip
     return PaperFigure("async-groups", title, panels("async-groups", title, "", parts), text, table, ("B11",))
+
+
+def _at(runs: pd.DataFrame, row: Mapping[Any, Any]) -> pd.DataFrame:
+    """The runs of a number of groups at its momentum and learning rate."""
+    keys = ["groups", "momentum", "lr"]
+    return runs[(runs[keys] == [row[key] for key in keys]).all(axis=1)]
 
 
 def limits(evidence: Evidence, material: Material) -> PaperFigure:

@@ -69,7 +69,7 @@ def rates(evidence: Evidence, material: Material) -> PaperFigure:
         here = [curve for curve in found if curve.workers == workers]
         lines = [_over_rates(name, named(here, name)) for name in NAMES if named(here, name)]
         x = Axis("learning rate", log=True, low=tried[0] / 1.2, high=tried[-1] * 1.2, ticks=tried)
-        line = Known("learns nothing below", [tried[0] / 1.2, tried[-1] * 1.2], [FAILED, FAILED])
+        line = Known("no learning below (B5)", [tried[0] / 1.2, tried[-1] * 1.2], [FAILED, FAILED])
         parts.append(Panel(x, ACCURACY, lines, (line,), f"N = {workers}"))
     title = t("Accuracy at the end over the learning rates, the same for all")
     svg = panels("aau-rates", title, "", parts)
