@@ -49,7 +49,7 @@ def law(evidence: Evidence, material: Material) -> PaperFigure:
     parts = [Panel(Axis("staleness l [writes]", low=0.0), Axis("share of the gradients", log=True), lines, known)]
     title = t("Staleness with memoryless workers against the geometric law (theorem 5)")
     text = t(
-        "Solid: counted in {n} gradients and more for each M, where at least {least} have a staleness; dashed: the "
+        "Thick: counted in {n} gradients and more for each M, where at least {least} have a staleness; thin: the "
         "law. Mean staleness {means}; M - 1 is expected.",
         n=f"{min(line.n for line in lines):,}", least=LEAST, means=words.commas(means),
     )  # fmt: skip
