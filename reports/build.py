@@ -30,7 +30,7 @@ from reports.panels import panels
 from reports.predictions import predictions
 from reports.provenance import provenance
 from reports.runs import led_to, runs_of, shared_provenance
-from reports.sections import registry
+from reports.sections import claims, registry
 from reports.sections.base import Material, Section
 from reports.shown import ShownTable
 from reports.style import LOOKS, PARTS
@@ -126,6 +126,7 @@ def _build(
         total=words.plural(len(runs), "run") if len(runs) else "",
         settings=settings,
         first=first,
+        claimed=any(section.anchor == claims.ANCHOR for section in first),
         overall=overall,
         predicted=predictions(runs, everything.table, everything.summary, everything.look_of),
         parts=PARTS,

@@ -16,6 +16,8 @@ from reports.language import noted, t
 from reports.sections.base import Material, Section
 from reports.shown import Filter, Mark, Shown, ShownTable
 
+ANCHOR = "claims"
+"""Of the section in the page."""
 WORDS = {
     "reproduced": noted("reproduced"),
     "partly": noted("partly reproduced"),
@@ -44,7 +46,7 @@ def section(material: Material) -> Section | None:
             errors=errors,
         )
     )
-    return Section("claims", t("The paper's claims, one by one"), html, tuple(paper["table"] for paper in papers))
+    return Section(ANCHOR, t("The paper's claims, one by one"), html, tuple(paper["table"] for paper in papers))
 
 
 def verdict_words(verdict: str) -> str:

@@ -80,7 +80,7 @@ def figure(
     seeds = int(found["n"].min())
     reading = t(
         "Lines: medians; bars: the best and the worst of {n} seeds; at the upper edge: larger still, or diverged. "
-        "Dashed: the bound of the rule, and above it the loss of guessing.",
+        "Grey across: the bound of the rule, and above it the loss of guessing.",
         n=seeds,
     )
     low, top = min(float(found["low"].min()), bound), 1.25 * guess
