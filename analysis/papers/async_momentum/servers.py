@@ -23,7 +23,7 @@ def groups(evidence: Evidence) -> Decision:
 
     Source: arXiv 1605.09774, section 5: hardware and statistical efficiency.
     """
-    results, table = evidence.results("groups"), efficiency(evidence)
+    results, table = evidence.results("groups"), tuned_groups(group_runs(evidence))
     step, needed = table["step_s"].to_numpy(), table["steps"].to_numpy()
     quicker = bool((np.diff(step) < 0).all())
     verdict: Verdict
@@ -78,21 +78,26 @@ def group_runs(evidence: Evidence) -> pd.DataFrame:
     return frame.fillna({"steps": np.inf, "time_s": np.inf})
 
 
-def efficiency(evidence: Evidence) -> pd.DataFrame:
+def tuned_groups(runs: pd.DataFrame) -> pd.DataFrame:
     """Time per step of the server, steps to the target and their product for each number of groups, tuned for steps.
+
+    Args:
+        runs: of `group_runs`.
 
     Returns:
         One row per number of groups, ascending: `groups`, `momentum`, `lr`, `step_s`, `steps` (infinite if a seed never
         reached the target), `time_s`, `seeds`.
 
-    Raises:
-        Missing: the study has not been run, or runs of it failed.
-
     Source: arXiv 1605.09774, section 5.
+
+    Example:
+        >>> rows = [(2, 0.0, 0.1, 0, 0.5, 40.0, 20.0), (2, 0.6, 0.1, 0, 0.5, 30.0, 15.0)]
+        >>> names = ["groups", "momentum", "lr", "seed", "step_s", "steps", "time_s"]
+        >>> tuned_groups(pd.DataFrame(rows, columns=names))[["momentum", "steps", "seeds"]].to_numpy().tolist()
+        [[0.6, 30.0, 1.0]]
     """
-    frame = group_runs(evidence)
-    mean = frame.groupby(["groups", "momentum", "lr"])[["step_s", "steps", "time_s"]].mean()
-    mean["seeds"] = frame.groupby(["groups", "momentum", "lr"])["seed"].nunique()
+    mean = runs.groupby(["groups", "momentum", "lr"])[["step_s", "steps", "time_s"]].mean()
+    mean["seeds"] = runs.groupby(["groups", "momentum", "lr"])["seed"].nunique()
     tuned = mean.reset_index().sort_values("steps", kind="stable").groupby("groups").head(1)
     return tuned.sort_values("groups").reset_index(drop=True)
 

@@ -39,7 +39,7 @@ def best(evidence: Evidence, material: Material) -> PaperFigure:
     sizes = known["workers"].to_numpy(dtype=np.float64)
     line = Line("best of the grid, 95 % interval", SERVER, sizes, known["momentum"], known["low"], known["high"],
                 n=int(known["seeds"].min()), marks=True)  # fmt: skip
-    good = Line("within 5 % of its cost", LOOKS[6], np.repeat(sizes, 3), _ranges(known))
+    good = Line("within 5 % of its cost", LOOKS[6], np.repeat(0.95 * sizes, 3), _ranges(known))
     one = float(known["momentum"].iloc[0]) + (1 - 1 / sizes[0])
     theory = Known("best of one worker less 1 - 1/M", sizes, one - (1 - 1 / sizes))
     paper = Known("figure 8 of the paper", list(FIGURE_8), list(FIGURE_8.values()), points=True)
@@ -130,7 +130,7 @@ def price(evidence: Evidence, material: Material) -> PaperFigure:
             means = _costs(runs, own, base)
             lines.append(over_seeds(f"momentum {mu:g}, rate tuned", LOOKS[1 + i], own["workers"], means, marks=True))
     paper = Known("figure 4 of the paper, tuned", list(FIGURE_4), list(FIGURE_4.values()), points=True)
-    reached = [v for line in lines for v in np.asarray(line.y) if math.isfinite(v)]
+    reached = [v for line in lines for v in (*np.asarray(line.y), *np.asarray(line.high)) if math.isfinite(v)]
     y = Axis("steps over those of one worker", log=True, low=0.85, high=1.25 * max([*reached, *FIGURE_4.values()]))
     parts = [Panel(_workers(sizes), y, lines, (paper,))]
     each = [f"{words.number(float(v))} (M = {m})" for m, v in tuned.items() if math.isfinite(v)]

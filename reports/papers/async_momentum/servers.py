@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.papers.async_momentum.rates import edge, square_edge
-from analysis.papers.async_momentum.servers import MITIGATED, efficiency, group_runs
+from analysis.papers.async_momentum.servers import MITIGATED, group_runs, tuned_groups
 from analysis.papers.evidence import Evidence, Missing
 from analysis.papers.sweeps import best, errors
 from analysis.statistics import mean_over_runs
@@ -28,7 +28,7 @@ QUANTITIES = (
     ("statistical efficiency", "steps to the loss", "steps"),
     ("both", "seconds to the loss", "time_s"),
 )
-"""Title of the panel, its axis, column of `efficiency`."""
+"""Title of the panel, its axis, column of `tuned_groups`."""
 LOOK_OF = looks((name, name) for name in SERVERS)
 
 
@@ -38,7 +38,8 @@ def groups(evidence: Evidence, material: Material) -> PaperFigure:
     Raises:
         Missing: the study has not been run, or no number of groups reached the target.
     """
-    found, runs = efficiency(evidence), group_runs(evidence)
+    runs = group_runs(evidence)
+    found = tuned_groups(runs)
     reached = found[np.isfinite(found["steps"])]
     if len(reached) < 2:
         raise Missing("groups: the target is not reached with two numbers of groups")
@@ -47,8 +48,8 @@ def groups(evidence: Evidence, material: Material) -> PaperFigure:
     parts = []
     for i, (heading, label, column) in enumerate(QUANTITIES):
         own = found if column == "step_s" else reached
-        top = 1.1 * float(own[column].max())
         means = [mean_over_runs(_at(runs, row)[column].to_numpy()) for row in own.to_dict("records")]
+        top = 1.08 * max(mean.high if np.isfinite(mean.high) else mean.mean for mean in means)
         line = over_seeds(label, LOOKS[1 + i], own["groups"], means, marks=True)
         parts.append(Panel(x, Axis(label, low=0.0, high=top), [line], (), heading))
     least = reached.loc[reached["time_s"].idxmin()]

@@ -173,7 +173,7 @@ def test_b11(tmp_path: Path) -> None:
 
     good = rows(lambda g: 50 + 5 * g, lambda g: 100 * g)
     assert decided("B11", good).verdict == "reproduced"
-    table = servers.efficiency(good)
+    table = servers.tuned_groups(servers.group_runs(good))
     assert table["step_s"].tolist() == pytest.approx([10, 5, 2.5, 1.25])
     assert table["steps"].tolist() == pytest.approx([55, 60, 70, 90])
     assert decided("B11", rows(lambda g: 60 - 5 * g, lambda g: 100 * g)).verdict == "partly"

@@ -186,7 +186,7 @@ def test_groups_are_tuned_for_steps(tmp_path: Path) -> None:
         for s in range(3)
     ]
     studied(evidence, "groups", made)
-    found, shown = servers.efficiency(evidence), frame(figures(evidence)["async-groups"])
+    found, shown = servers.tuned_groups(servers.group_runs(evidence)), frame(figures(evidence)["async-groups"])
     columns = {"seconds per step": "step_s", "steps to the loss": "steps", "seconds to the loss": "time_s"}
     for line, column in columns.items():
         assert shown[shown["line"] == line]["y"].tolist() == pytest.approx(found[column].tolist())
