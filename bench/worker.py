@@ -113,7 +113,7 @@ class RankHandle:
         on_step: told the step and the time after each step (progress).
     """
 
-    # Without a dictionary of its own: a simulation has thousands of handles, and looks up some 60 names a step.
+    # No dictionary for each of thousands of simulated ranks: with 50 names they are not shared, and lie far apart.
     __slots__ = (
         "_all_returned", "_apply_t0_s", "_batches", "_buckets", "_default_optimizer", "_device", "_entered",
         "_evaluated", "_initial", "_kernel", "_last_loss", "_lockstep", "_may_block", "_on_step", "_optimizers_taken",
