@@ -100,11 +100,15 @@ def _build(
     shared = shared_provenance(runs)
     # What other networks would do is told together, by the section that lays them side by side.
     asides = set(what_ifs(runs))
+    first = _sections(registry.FIRST, everything)
+    # Of a paper the figures are those of its claims; those of each study are in a report of its own folder.
+    claimed = len(sources) > 1 and any(section.anchor == claims.ANCHOR for section in first)
     settings = []
     keys = ["study", "workload", "workers"]
     for number, key in enumerate(sorted(set(everything.summary[keys].itertuples(index=False, name=None))), start=1):
         material = of_setting(everything, f"s{number}", *key)
-        settings.append(_setting(material, histogram, files, shared, grid, aside=key[0] in asides))
+        aside = key[0] in asides
+        settings.append(_setting(material, histogram, files, shared, grid, aside, drawn=not (aside or claimed)))
     if all(one["aside"] for one in settings):  # nothing else was asked
         for one in settings:
             one["told"] = True
@@ -115,7 +119,7 @@ def _build(
         one["titled"] = both if several or one["aside"] else one["described"]
     for one in settings:  # predictions for many sizes and networks would bury what was measured
         one["brief"] = one["answer"]["simulated"] and simulated > SIMULATED_ANSWERS
-    first, overall = (_sections(parts, everything) for parts in (registry.FIRST, registry.OVERALL))
+    overall = [] if claimed else _sections(registry.OVERALL, everything)
     counts = runs["status"].value_counts()
     content_hash = digest(results)
     not_used = [*problems, *results.skipped, *missing(runs, results.events, results.heldout)]
@@ -126,9 +130,9 @@ def _build(
         total=words.plural(len(runs), "run") if len(runs) else "",
         settings=settings,
         first=first,
-        claimed=any(section.anchor == claims.ANCHOR for section in first),
+        claimed=claimed,
         overall=overall,
-        predicted=predictions(runs, everything.table, everything.summary, everything.look_of),
+        predicted=None if claimed else predictions(runs, everything.table, everything.summary, everything.look_of),
         parts=PARTS,
         definitions=DEFINITIONS,
         notes=NOTES,
@@ -182,8 +186,14 @@ def _setting(
     shared: Mapping[str, Mapping[str, Any]],
     grid: pd.DataFrame,
     aside: bool,
+    drawn: bool,
 ) -> dict[str, Any]:
-    """Everything the template needs for one (study, workload, workers); of one that is told elsewhere, no figures."""
+    """Everything the template needs for one (study, workload, workers).
+
+    Args:
+        aside: it is told elsewhere.
+        drawn: with its own figures and sections.
+    """
     setting, rows, table, split = material.setting, material.summary, material.table, material.split
     assert setting is not None
     results, look_of = material.results, material.look_of
@@ -234,8 +244,8 @@ def _setting(
             words.interval_kind(kind) for kind in sorted(set(rows["final_heldout_loss_interval"]) - {"no value"})
         ],
         "bad": [bad_run(run) for run in runs[runs["status"] != "completed"].sort_values("run_id").to_dict("records")],
-        "drawn": [] if aside else panels(material, histogram, transports, target),
-        "sections": [] if aside else _sections(registry.PER_SETTING, material),
+        "drawn": panels(material, histogram, transports, target) if drawn else [],
+        "sections": _sections(registry.PER_SETTING, material) if drawn else [],
         # It adds up bytes: of millions of events, only what that takes is selected.
         "conditions": conditions(replace(results, events=results.events[MOVED]), runs),
         "parts": [part for part in PARTS if (split.loc[split["run_id"].isin(done["run_id"]), part[0]] > 0).any()],

@@ -17,6 +17,7 @@ from analysis.claims import findings
 from analysis.summary import per_run, summarise
 from analysis.timing import time_split
 from bench.records import load
+from reports.cli import main as report
 from reports.environment import environment
 from reports.language import language
 from reports.sections import claims as claims_section
@@ -207,3 +208,22 @@ def test_unequal_tuning_is_a_warning(trials: dict[str, int], warning: str, mater
 def test_one_algorithm_alone_makes_no_pairs(material: Material) -> None:
     alone = material.summary[material.summary["label"] == "easgd"].drop_duplicates("transport").head(1)
     assert findings_section.section(replace(material, summary=alone)) is None
+
+
+def test_the_report_of_a_whole_paper_begins_with_its_claims_and_leaves_figures_of_studies_to_their_own_reports(
+    tmp_path: Path,
+) -> None:
+    for part in ("sweep", "minima"):
+        write_results(tmp_path / "paper" / part, steps=3)
+    write(tmp_path / "paper", [claim("A1")])
+    pages = {}
+    for name in ("paper", "paper/sweep"):
+        assert report([str(tmp_path / name), "-o", str(tmp_path / "report.html"), "--no-tables"]) == 0
+        pages[name] = (tmp_path / "report.html").read_text()
+    whole, part = pages.values()
+    assert "What holds here of what the papers say?" in whole
+    assert whole.index('id="claims"') < whole.index('class="answers"') < whole.index('id="s1-compare"')
+    assert "<figure" not in whole[whole.index('id="s1-compare"') : whole.index('id="provenance"')]
+    assert "Which way of training in parallel was best?" in part
+    assert part.index('class="answers"') < part.index('id="claims"')
+    assert "<figure" in part[part.index('id="s1-compare"') : part.index('id="provenance"')]
