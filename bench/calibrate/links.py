@@ -25,56 +25,55 @@ SIMULATED_ROUNDS = 60
 def busy(
     network: Network, computes: Mapping[str, Compute], found: Measurements, subjects: Sequence[Subject], ranks: int
 ) -> tuple[Network, dict[str, Compute]]:
-    """The same with the bandwidth between nodes and exchange_s such that simulated rounds of messages are as long as
-    the measured ones, without gradients and beside them; never faster than before.
+    """The same with the bandwidth between nodes such that simulated rounds of messages are as long as the measured
+    ones, without gradients and beside them; never faster than before.
 
-    The bandwidth is that of the largest workload's rounds. exchange_s is found where nodes share a machine's cores:
-    elsewhere it is what a single request showed.
+    The bandwidth is that of the largest workload's rounds. Where nodes share a machine's cores, exchange_s is what
+    gradients beside messages were longer by; elsewhere it stays what a single request showed.
     """
     measured = [subject for subject in subjects if found.steps[subject.label].neighbours_s]
     if not measured:
         return network, dict(computes)
-    largest = max(measured, key=lambda subject: found.steps[subject.label].nbytes)
-    network = _slower(network, computes[largest.label], found, largest, ranks)
-    own = {
-        subject.label: _costlier(network, computes[subject.label], found, subject, ranks)
+    costly = {
+        subject.label: _costlier(computes[subject.label], found, subject, ranks)
         for subject in measured
         if computes[subject.label].nodes_per_machine > 1
     }
-    return network, {**computes, **own}
+    computes = {**computes, **costly}
+    largest = max(measured, key=lambda subject: found.steps[subject.label].nbytes)
+    times = found.steps[largest.label]
+    for program, rounds_s in ((Neighbours(), times.neighbours_s), (Neighbours(computing=True), times.overlapped_s)):
+        measured_s = float(np.median(rounds_s))
+        network = _slower(network, computes[largest.label], largest, ranks, program, measured_s, times.nbytes)
+    return network, computes
 
 
-def _slower(network: Network, compute: Compute, found: Measurements, subject: Subject, ranks: int) -> Network:
-    """The network with the bandwidth of rounds without gradients."""
-    times, gbit = found.steps[subject.label], network.outer.figures[1]
-    measured_s = float(np.median(times.neighbours_s))
+def _slower(
+    network: Network,
+    compute: Compute,
+    subject: Subject,
+    ranks: int,
+    program: Neighbours,
+    measured_s: float,
+    nbytes: int,
+) -> Network:
+    """The network with the bandwidth at which the program's rounds are as long as the measured ones."""
+    gbit = network.outer.figures[1]
 
     def with_more(more_s: float) -> Network:
-        """Each of the workload's vectors takes so much longer."""
-        return replace(network, bandwidth_Gbit_per_s=rounded(1 / (1 / gbit + more_s / (8e-9 * times.nbytes))))
+        """Each vector takes so much longer."""
+        return replace(network, bandwidth_Gbit_per_s=rounded(1 / (1 / gbit + more_s / (8e-9 * nbytes))))
 
     def taken(more_s: float) -> float:
-        return _round_s(Neighbours(), with_more(more_s), compute, subject, ranks, measured_s) / measured_s
+        machine = SimulatedMachine(ranks, with_more(more_s), {subject.label: compute})
+        return round_s(machine.run(program, subject, SIMULATED_ROUNDS * measured_s)) / measured_s
 
     return with_more(least(taken, 1.0, measured_s))
 
 
-def _costlier(network: Network, compute: Compute, found: Measurements, subject: Subject, ranks: int) -> Compute:
-    """The compute times with the exchange_s of rounds beside gradients."""
-    measured_s = float(np.median(found.steps[subject.label].overlapped_s))
-
-    def with_more(more_s: float) -> Compute:
-        return replace(compute, exchange_s=rounded(compute.exchange_s + more_s))
-
-    def taken(more_s: float) -> float:
-        program = Neighbours(computing=True)
-        return _round_s(program, network, with_more(more_s), subject, ranks, measured_s) / measured_s
-
-    return with_more(least(taken, 1.0, measured_s))
-
-
-def _round_s(
-    program: Neighbours, network: Network, compute: Compute, subject: Subject, ranks: int, about_s: float
-) -> float:
-    machine = SimulatedMachine(ranks, network, {subject.label: compute})
-    return round_s(machine.run(program, subject, SIMULATED_ROUNDS * about_s))
+def _costlier(compute: Compute, found: Measurements, subject: Subject, ranks: int) -> Compute:
+    """The compute times with what a message takes from the gradients beside it, as work: on shared cores all ranks'
+    gradients together are longer by all ranks' messages."""
+    share = min(1.0, compute.cores_per_node / ranks)
+    longer_s = float(np.median(found.steps[subject.label].disturbed_s))
+    return replace(compute, exchange_s=max(compute.exchange_s, rounded(longer_s * share / min(2, ranks - 1))))

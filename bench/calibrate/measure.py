@@ -55,6 +55,7 @@ class StepTimes:
     busy_answers_s: list[float] = field(default_factory=list)  # waits for an answer of one that computes
     neighbours_s: list[float] = field(default_factory=list)  # rounds in which all exchange with both neighbours; means
     overlapped_s: list[float] = field(default_factory=list)  # the same beside gradients
+    disturbed_s: list[float] = field(default_factory=list)  # by how much those gradients are longer, by round
 
 
 @dataclass
@@ -174,7 +175,10 @@ def _steps(machine: Machine, subject: Subject, found: StepTimes, fitting: int, s
 
 def _neighbours(machine: Machine, subject: Subject, found: StepTimes, seconds: float) -> None:
     found.neighbours_s.append(round_s(machine.run(Neighbours(), subject, seconds)))
-    found.overlapped_s.append(round_s(machine.run(Neighbours(computing=True), subject, seconds)))
+    overlapped = machine.run(Neighbours(computing=True), subject, seconds)
+    found.overlapped_s.append(round_s(overlapped))
+    plain = machine.run(Steps(ranks=machine.ranks, beside=True), subject, seconds)
+    found.disturbed_s.append(float(np.mean(_pooled(overlapped, gradients_s)) - np.mean(_pooled(plain, gradients_s))))
 
 
 def _messages(machine: Machine, subject: Subject, found: Measurements, length: int, seconds: float) -> None:
@@ -184,7 +188,9 @@ def _messages(machine: Machine, subject: Subject, found: Measurements, length: i
     rows = machine.run(Requests(peer=1, length=length), subject, seconds, spin=True)
     found.trips.setdefault(nbytes, []).extend((round_trips_s(rows[0]) / 2).tolist())
     rows = machine.run(Requests(peer=1, length=length, at_once=AT_ONCE), subject, seconds, spin=True)
-    found.answers.setdefault(nbytes, []).extend(answers_s(rows[0], AT_ONCE))
+    answered_s = answers_s(rows[0], AT_ONCE)
+    if len(answered_s) > 1:  # a single lot of long messages comes at one instant, in the end
+        found.answers.setdefault(nbytes, []).extend(answered_s)
 
 
 def _pooled(rows: Rows, of: Callable[[Sequence[Row]], Times]) -> list[float]:

@@ -91,7 +91,7 @@ def calibrate(
     bed = testbed()
     machines = 1 if bed else hosts
     known_Gbit_per_s = bed.rate_Gbit_per_s * TCP_SHARE if bed else None
-    largest_nbytes = LARGEST_NBYTES if bed is None else min(LARGEST_NBYTES, round(bed.rate_Gbit_per_s * 1e9 / 8))
+    largest_nbytes = LARGEST_NBYTES if bed is None else min(LARGEST_NBYTES, round(bed.rate_Gbit_per_s * 1e9 / 8 / 4))
     found = measure(
         machine, subjects, cores=cores() * machines, seconds=seconds, largest_nbytes=largest_nbytes,
         between=hosts > 1, tell=said,
