@@ -1,12 +1,12 @@
 """Is the simulator right about hosts on a real network? Calibrates on a bed, measures a study there, predicts it.
 
-    python -m bench.micro.testbed_prediction_check [--out DIR] [--hosts 4] [--calibrated 1gbit]
+    python -m bench.micro.testbed_prediction_check [--out DIR] [--hosts 4] [--calibrated RATE]
         [--rates 100mbit 1gbit] [--seconds 20] [--study four-hosts]
 
-The bed is calibrated once, at one rate; then, for each rate, each algorithm of the study is measured on a bed with that
-rate and predicted for it. Prints samples/s as measured and as predicted, and what a step consists of on both sides, so
-that one sees what is off. A second call with the same --out runs only what is missing. About 10 minutes on two cores;
-the machine should have nothing else to do.
+For each rate a bed is calibrated, each algorithm of the study is measured on a bed with that rate and predicted for it;
+--calibrated says that one calibration is to do for all. Prints samples/s as measured and as predicted, and what a step
+consists of on both sides, so that one sees what is off. A second call with the same --out runs only what is missing.
+About 20 minutes on two cores; the machine should have nothing else to do.
 """
 
 from __future__ import annotations
@@ -34,24 +34,26 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs") / "testbed-prediction", help="folder for everything")
     parser.add_argument("--study", default=STUDY, help=f"what is run ({STUDY})")
     parser.add_argument("--hosts", type=int, default=4, metavar="N", help="hosts, one rank each (4)")
-    parser.add_argument("--calibrated", default="1gbit", metavar="RATE", help="rate of the calibrated bed (1gbit)")
+    parser.add_argument("--calibrated", metavar="RATE", help="rate of the calibrated bed (each of --rates)")
     parser.add_argument("--rates", nargs="+", default=["100mbit", "1gbit"], help="rates of the runs (100mbit 1gbit)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each run (20)")
-    parser.add_argument("--measuring", type=float, default=3.0, help="seconds of each of the calibration's figures (3)")
+    parser.add_argument("--measuring", type=float, default=4.0, help="seconds of each of the calibration's figures (4)")
     parser.add_argument("--data-dir", type=Path, help="folder of the data sets")
     arguments = parser.parse_args(argv)
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     data = [] if arguments.data_dir is None else ["--data-dir", str(arguments.data_dir)]
-    study, cluster, hosts = out / "study.toml", out / "cluster.toml", ["--hosts", str(arguments.hosts)]
+    study, hosts = out / "study.toml", ["--hosts", str(arguments.hosts)]
     text = find(arguments.study).read_text(encoding="utf-8")
     study.write_text(limited(text, None, arguments.seconds), encoding="utf-8")
-    if not cluster.exists():
-        calibrate = ["calibrate", str(study), "-n", str(arguments.hosts), "-o", str(cluster), *data]
-        inside = [sys.executable, "-m", "paceline", *calibrate, "--seconds", str(arguments.measuring)]
-        paceline("testbed", "exec", *hosts, "--rate", arguments.calibrated, "--", *inside)
     found, parts = [], []
     for rate in arguments.rates:
+        calibrated = arguments.calibrated or rate
+        cluster = out / f"cluster-{calibrated}.toml"
+        if not cluster.exists():
+            calibrate = ["calibrate", str(study), "-n", str(arguments.hosts), "-o", str(cluster), *data]
+            inside = [sys.executable, "-m", "paceline", *calibrate, "--seconds", str(arguments.measuring)]
+            paceline("testbed", "exec", *hosts, "--rate", calibrated, "--", *inside)
         measured, predicted = (out / f"{rate}-{kind}" for kind in ("measured", "predicted"))
         paceline("testbed", "run", str(study), *hosts, "--rate", rate, "--out", str(measured), *data)
         asked = ["--cluster", str(cluster), "--rate", rate, "-n", str(arguments.hosts), "--cost-only"]
