@@ -220,3 +220,12 @@ def test_links_that_all_use_at_once_are_found_as_they_are_then(share: float) -> 
     for computing, measured_s in ((False, found.steps[LABEL].neighbours_s), (True, found.steps[LABEL].overlapped_s)):
         again_s = round_s(simulated.run(Neighbours(computing=computing), subjects[0], 0.5))
         assert again_s == pytest.approx(measured_s[0], rel=0.03)
+
+
+def test_links_without_an_end_to_their_bandwidth_stay_so() -> None:
+    compute = Compute(gradient_s=1e-3)
+    network = Network(latency_s=LATENCY_S, bandwidth_Gbit_per_s=math.inf)
+    machine, subjects = SimulatedMachine(2, network, {LABEL: compute}), [subject()]
+    found = measure(machine, subjects, cores=2, seconds=0.05, rounds=1, largest_nbytes=1 << 14, between=True)
+    fitted, _ = links.busy(network, {LABEL: compute}, found, subjects, 2)
+    assert fitted == network

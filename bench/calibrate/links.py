@@ -7,6 +7,7 @@ kernel's part in a message takes time from the gradients beside it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -62,7 +63,8 @@ def _slower(
 
     def with_more(more_s: float) -> Network:
         """Each vector takes so much longer."""
-        return replace(network, bandwidth_Gbit_per_s=rounded(1 / (1 / gbit + more_s / (8e-9 * nbytes))))
+        byte_s = 8e-9 / gbit + more_s / nbytes  # 0: no end to the bandwidth
+        return replace(network, bandwidth_Gbit_per_s=rounded(8e-9 / byte_s) if byte_s else math.inf)
 
     def taken(more_s: float) -> float:
         machine = SimulatedMachine(ranks, with_more(more_s), {subject.label: compute})
