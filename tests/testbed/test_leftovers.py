@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -51,7 +52,9 @@ def start():
     started = []
 
     def start(*arguments, **more):
-        started.append(subprocess.Popen(line(*arguments), **more))
+        # Started from a shell's background, we would hand down that SIGINT is ignored.
+        default = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        started.append(subprocess.Popen(line(*arguments), preexec_fn=default, **more))
         return started[-1]
 
     yield start
