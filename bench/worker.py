@@ -113,17 +113,6 @@ class RankHandle:
         on_step: told the step and the time after each step (progress).
     """
 
-    # No dictionary for each of thousands of simulated ranks: with 50 names they are not shared, and lie far apart.
-    __slots__ = (
-        "_all_returned", "_apply_t0_s", "_batches", "_buckets", "_default_optimizer", "_device", "_entered",
-        "_evaluated", "_initial", "_kernel", "_last_loss", "_lockstep", "_may_block", "_on_step", "_optimizers_taken",
-        "_overlapped", "_plan", "_point_to_point", "_rejoined", "_requests", "_served", "_spill_to", "_started",
-        "_tags", "_taken", "_track_drift", "_transport", "_unserved", "_unserved_count", "_values", "_word",
-        "_workload", "boundary", "ended_s", "ended_step", "index", "initial_hash", "interrupted", "is_server",
-        "layers", "mailbox", "owns", "rank", "recorder", "request_count", "rng", "seed", "servers", "size",
-        "snapshots", "span", "state", "words",
-    )  # fmt: skip
-
     def __init__(
         self,
         transport: Transport,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,10 @@ from bench.launch import MARK, cores
 if TYPE_CHECKING:
     from bench.calibrate.machine import MPIMachine, Subject
     from bench.study import Study
+
+
+LARGEST_S = 0.25
+"""That the largest message takes on a bed's link, but for the workloads' own."""
 
 
 def main(argv: list[str]) -> int:
@@ -91,7 +96,8 @@ def calibrate(
     bed = testbed()
     machines = 1 if bed else hosts
     known_Gbit_per_s = bed.rate_Gbit_per_s * TCP_SHARE if bed else None
-    largest_nbytes = LARGEST_NBYTES if bed is None else min(LARGEST_NBYTES, round(bed.rate_Gbit_per_s * 1e9 / 8 / 4))
+    most_nbytes = math.inf if bed is None else LARGEST_S * bed.rate_Gbit_per_s * 1e9 / 8
+    largest_nbytes = round(min(LARGEST_NBYTES, most_nbytes))
     found = measure(
         machine, subjects, cores=cores() * machines, seconds=seconds, largest_nbytes=largest_nbytes,
         between=hosts > 1, tell=said,
@@ -103,12 +109,11 @@ def calibrate(
         return
     said("fitting")
     network, residuals = fit.network(found, ranks=ranks, hosts=hosts, known_Gbit_per_s=known_Gbit_per_s)
+    together = hosts // machines
     computes = {
-        label: fit.compute(
-            times, cores=cores(), nodes_per_machine=hosts // machines, sharing=shares.get(label, 1.0)
-        )
+        label: fit.compute(times, cores=cores(), nodes_per_machine=together, sharing=shares.get(label, 1.0))
         for label, times in found.steps.items()
-    }  # fmt: skip
+    }
     network, computes = links.busy(network, computes, found, subjects, ranks)
     network, computes = fit.refine(network, computes, found, subjects, ranks)
     cluster = Cluster(
@@ -122,7 +127,7 @@ def calibrate(
             cores_per_node=cores(),
             utc=datetime.now(UTC).isoformat(timespec="seconds"),
             versions={"torch": torch.__version__, "MPI": mpi_world.library()},
-            testbed=testbed(),
+            testbed=bed,
         ),
         residuals={name: round(residual, 4) for name, residual in residuals.items()},
     )
