@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
-from analysis.papers.dsgd_aau.rivals import AD_PSGD, FAILED, OURS, STUDY, iterations, same_accuracy
+from analysis.papers.dsgd_aau.rivals import AD_PSGD, FAILED, OURS, SIX, STUDY, iterations, same_accuracy
 from analysis.papers.dsgd_aau.rules import Curve, best_rate, curves, named
 from analysis.papers.evidence import Evidence, Missing
 from reports import words
@@ -22,36 +23,44 @@ ACCURACY = Axis("held-out accuracy", low=0.0, high=1.0)
 Kind = Literal["accuracy", "loss"]
 
 
-def race(evidence: Evidence, material: Material) -> PaperFigure:
+def race(
+    evidence: Evidence, material: Material, *, study: str, name: str, factor: int, claims: tuple[str, ...]
+) -> PaperFigure:
     """Accuracy and loss against seconds, each algorithm at its best rate.
+
+    Args:
+        study: whose runs.
+        name: of the figure.
+        factor: by which slow gradients are longer.
+        claims: that it shows.
 
     Raises:
         Missing: the study has not been run.
     """
-    found = curves(evidence, STUDY)
-    losses = _losses(evidence)
+    found = curves(evidence, study)
+    losses = _losses(evidence, study)
     parts, said = [], []
     for workers in sorted({curve.workers for curve in found}):
         best = _best([curve for curve in found if curve.workers == workers])
         seconds = Axis("virtual seconds", low=0.0)
         for kind, y in (("accuracy", ACCURACY), ("loss", Axis("held-out loss [nat]"))):
-            lines = [_over_time(name, own, losses if kind == "loss" else None) for name, own in best.items()]
+            lines = [_over_time(label, own, losses if kind == "loss" else None) for label, own in best.items()]
             parts.append(Panel(seconds, y, lines, title=f"N = {workers}, {kind}"))
         said.append(_ends(workers, best))
     if not parts:
-        raise Missing(f"{STUDY}: no run has ended")
-    title = t("Accuracy and loss against virtual seconds, one gradient in ten ten times slower")
-    svg = panels("aau-race", title, "", parts, columns=2)
+        raise Missing(f"{study}: no run has ended")
+    title = t("Accuracy and loss against virtual seconds, one gradient in ten {factor} times slower", factor=factor)
+    svg = panels(name, title, "", parts, columns=2)
     text = t(
         "Each algorithm at the best of the same learning rates; MNIST, 5 of 10 classes per worker. Mean over the "
         "seeds, band: 95 % interval. At the end: {ends} The paper has DSGD-AAU ahead of all of them at equal time.",
         ends=" ".join(said),
     )
     table = of_panels(
-        "aau-race", t("Accuracy and loss at each snapshot"), parts, x=t("Virtual seconds"), y=t("Value"),
+        name, t("Accuracy and loss at each snapshot"), parts, x=t("Virtual seconds"), y=t("Value"),
         line=t("Algorithm"),
     )  # fmt: skip
-    return PaperFigure("aau-race", title, svg, text, table, ("B4", "B5"))
+    return PaperFigure(name, title, svg, text, table, claims)
 
 
 def rates(evidence: Evidence, material: Material) -> PaperFigure:
@@ -131,9 +140,9 @@ def _best(here: Sequence[Curve]) -> dict[str, list[Curve]]:
     return {name: own for name, own in found.items() if own}
 
 
-def _losses(evidence: Evidence) -> dict[str, Values]:
+def _losses(evidence: Evidence, study: str) -> dict[str, Values]:
     """run_id -> held-out loss at each snapshot."""
-    held = evidence.results(STUDY).heldout.sort_values("t_s")
+    held = evidence.results(study).heldout.sort_values("t_s")
     return {
         str(run): own["heldout_loss"].to_numpy(dtype=np.float64) for run, own in held.groupby("run_id", observed=True)
     }
@@ -170,4 +179,9 @@ def _ends(workers: int, best: Mapping[str, Sequence[Curve]]) -> str:
     return t("N = {workers}: {each}.", workers=workers, each=words.commas(each))
 
 
-FIGURES: tuple[Draw, ...] = (race, rates, spent)
+FIGURES: tuple[Draw, ...] = (
+    partial(race, study=STUDY, name="aau-race", factor=10, claims=("B4", "B5")),
+    partial(race, study=SIX, name="aau-race-six", factor=6, claims=("B4s", "B5s")),
+    rates,
+    spent,
+)

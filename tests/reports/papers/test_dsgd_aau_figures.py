@@ -17,6 +17,7 @@ from analysis.papers.evidence import Evidence, Missing
 from analysis.statistics import mean_over_runs
 from reports.papers.base import Draw, PaperFigure
 from reports.papers.dsgd_aau import FIGURES, limits
+from reports.papers.dsgd_aau.learning import rates
 from tests.support.learning_evidence import SPREAD, evidence, seeds
 from tests.support.paper_figures import drawn, material
 from tests.support.straggler_evidence import RISING, pair, raced, slopes, slowed
@@ -50,6 +51,8 @@ def test_the_race_is_at_each_algorithms_best_rate(tmp_path: Path) -> None:
     assert (ends["n"] == 3).all()
     assert "dsgd-aau 0.900" in found["aau-race"].text and "at rate 0.2 (n = 3)" in found["aau-race"].text
     assert set(race.loc[race["part"] == "N = 32, loss", "y"]) == {0.5}
+    six = figures(evidence(tmp_path / "six", {"stragglers-six": runs}))["aau-race-six"]
+    assert frame(six).equals(race) and "6 times slower" in six.title
 
 
 def test_every_rate_that_was_tried_is_shown(tmp_path: Path) -> None:
@@ -57,7 +60,7 @@ def test_every_rate_that_was_tried_is_shown(tmp_path: Path) -> None:
     assert shown.query("line == 'ad-psgd'")[["x", "y"]].to_numpy() == pytest.approx(np.array([[0.1, 0.95], [0.8, 0.1]]))
     assert shown.query("line == 'dsgd-aau'")["y"].tolist() == pytest.approx([0.9, 0.85])
     with pytest.raises(Missing, match="stragglers: fewer than two learning rates"):
-        FIGURES[1](evidence(tmp_path, {"stragglers": seeds(3, "dsgd-aau", 0.1, 0.9)}), material())
+        rates(evidence(tmp_path, {"stragglers": seeds(3, "dsgd-aau", 0.1, 0.9)}), material())
 
 
 def test_iterations_and_bytes_are_read_where_the_rules_read_them(tmp_path: Path) -> None:
