@@ -40,12 +40,17 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     use_data_dir(arguments.data_dir)
     from bench import started, study
+    from bench.testbed import here
 
     path = study.find(arguments.study)
     loaded = study.read(path)
     ranks = min(loaded.table.workers) if arguments.workers is None else arguments.workers
     if ranks < 1:
         raise StudyError(f"-n must be at least 1: got {ranks}")
+    if (bed := here.testbed()) is not None and ranks > bed.ranks:
+        raise StudyError(
+            f"-n {ranks}: the bed's {bed.hosts} hosts take {bed.ranks} ranks (give -n {bed.ranks}, or more --hosts)"
+        )
     if not arguments.seconds > 0:
         raise StudyError(f"--seconds must be > 0: got {arguments.seconds}")
     folder = arguments.output.absolute().parent

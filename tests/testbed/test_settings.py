@@ -112,6 +112,14 @@ def test_a_study_that_wants_a_bed_is_not_run_without(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_calibration_of_more_ranks_than_the_bed_takes_is_refused(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "small.toml"
+    path.write_text(STUDY)
+    monkeypatch.setenv(here.VARIABLE, json.dumps({"hosts": 2, "rate_Gbit_per_s": 1.0}))
+    assert paceline.main(["calibrate", str(path), "-o", str(tmp_path / "c.toml")]) == 2
+    assert "-n 4: the bed's 2 hosts take 2 ranks (give -n 2, or more --hosts)" in capsys.readouterr().err
+
+
 def test_without_the_programs_one_line_names_the_way_that_needs_no_privileges(monkeypatch, capsys):
     monkeypatch.setattr(enter, "PROGRAMS", ("ip", "no-such-program"))
     assert paceline.main(["testbed", "exec", "--hosts", "2", "--rate", "1gbit", "--", "true"]) == 2
