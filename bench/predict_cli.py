@@ -136,7 +136,9 @@ def _on_bed(cluster: Cluster, given: dict[str, Any]) -> Cluster:
 
 
 def _warn(cluster: Cluster, tables: list[dict[str, Any]], most: int) -> None:
-    """Say where a prediction goes beyond what was measured without having been told how."""
+    """Say where a prediction goes beyond what was measured without having been told how, and where it is coarse."""
+    from bench.predict import coarse, label_of
+
     calibrated = any("@" not in str(table["name"]) for table in tables)
     there = cluster.measured
     if calibrated and there.hosts == 1 and most > there.ranks:
@@ -145,6 +147,8 @@ def _warn(cluster: Cluster, tables: list[dict[str, Any]], most: int) -> None:
             "joined them all (for another network between nodes: --preset, or --bandwidth and --latency)",
             file=sys.stderr,
         )
+    for line in coarse(cluster, map(label_of, tables[0]["workload"])):
+        print(f"note: {line}", file=sys.stderr)
 
 
 def _foretell(found: list[Part], out: Path, expected_s: Callable[[Cell], float]) -> None:

@@ -170,6 +170,19 @@ def test_what_does_not_get_there_has_no_time(folder: Path, capsys: pytest.Captur
     assert answer["grade"] == "none reached" and answer["flips"] == [] and "extrapolated" in answer["how_sure"]
 
 
+def test_where_a_message_costs_as_much_as_a_gradient_the_answer_is_less_sure(
+    folder: Path, found: Mapping[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coarse = CLUSTER.replace("[residuals]", f"exchange_s = {0.8 * GRADIENT_S}\n[residuals]")
+    (tmp_path / "cluster.toml").write_text(coarse)
+    given = ["--study", str(folder / "two.toml"), "--out", str(tmp_path / "out"), "--json"]
+    assert advise(tmp_path, *given) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert found["model_error"] == 0.05 and not found["notes"]
+    assert answer["model_error"] == pytest.approx(0.4)
+    assert answer["notes"][0].startswith("A message costs a step of quadratic 80 % of its gradient's time")
+
+
 def test_algorithms_that_cannot_run_are_left_out_with_a_reason(folder: Path) -> None:
     from analysis.advice.candidates import candidates
     from bench.cluster.file import read

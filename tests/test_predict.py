@@ -324,6 +324,18 @@ def test_sizes_beyond_the_calibrated_host_are_owned_up_to(
     assert "note:" not in capsys.readouterr().err
 
 
+def test_short_steps_are_owned_up_to(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster_file = tmp_path / "cluster.toml"
+    short = Compute(distribution="trace", times_s=(1e-4, 2e-4, 9e-4), step_s=2e-5, aside_s=1e-4, cold_s=6e-5)
+    times = {"quadratic": short, "wide": Compute(gradient_s=0.5, exchange_s=1e-3)}
+    write(Cluster(network=WIRE, compute=times, measured=Measured(ranks=2)), cluster_file)
+    assert predict((files[0], cluster_file), "-n", "2", "--dry-run") == 0
+    said = capsys.readouterr().err
+    assert "note: a message costs a step of quadratic 90 % of its gradient's time" in said and "wide" not in said
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

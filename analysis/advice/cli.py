@@ -27,7 +27,8 @@ from analysis.advice.trials import FACTOR, following
 from bench.lanes import Lanes, only_cell, time_it
 from bench.launch import write_study
 from bench.pace import Pace
-from bench.question import Question
+from bench.predict import coarse
+from bench.question import Question, label
 from bench.records import write_atomic
 from bench.until import Search, State
 
@@ -126,6 +127,7 @@ class Advising:
         rows = self._rows(states, found, prediction, grid)
         there = [row for row in rows if math.isfinite(row.time_s)]
         error = self._error()
+        self._notes += [f"{line[0].upper()}{line[1:]}." for line in coarse(q.cluster, [self._workload])]
         missing = [name for name, state in states.items() if state == "stopped"]
         if missing:
             self._notes.append(
@@ -133,7 +135,7 @@ class Advising:
                 f"{', '.join(missing)} (the same command goes on; or give more with --budget-s)."
             )
         return Answer(
-            workload=q.raw["workload"][0].get("label", q.raw["workload"][0]["name"]),
+            workload=self._workload,
             workers=q.workers,
             target=self._target,
             seeds=tuple(q.seeds),
@@ -412,8 +414,14 @@ class Advising:
     def _error(self) -> float:
         if self.model_error is not None:
             return self.model_error
-        known = [value for value in self.question.cluster.residuals.values() if math.isfinite(value)]
-        return min(max(known, default=DEFAULT_MODEL_ERROR), LARGEST_MODEL_ERROR)
+        cluster = self.question.cluster
+        known = [value for value in cluster.residuals.values() if math.isfinite(value)] or [DEFAULT_MODEL_ERROR]
+        # The middle of how far predictions were seen off, over how much a message costs beside a gradient.
+        return min(max(*known, cluster.compute_of(self._workload).beside / 2), LARGEST_MODEL_ERROR)
+
+    @property
+    def _workload(self) -> str:
+        return label(self.question.raw["workload"][0])
 
 
 def _grade(there: Sequence[Row], error: float) -> str:

@@ -209,6 +209,17 @@ class Compute:
         return read_trace(self.trace) if self.trace else np.array(self.times_s, dtype=np.float64)
 
     @property
+    def beside(self) -> float:
+        """What a step with a message costs beside its gradient, as a share of the gradient.
+
+        Example:
+            >>> Compute(gradient_s=1e-3, step_s=1e-4, exchange_s=1e-4).beside
+            0.2
+        """
+        gradient_s = float(np.median(self.traced_s)) if len(self.traced_s) else self.gradient_s
+        return (self.step_s + self.exchange_s + self.aside_s + self.cold_s) / gradient_s
+
+    @property
     def named_workers(self) -> list[int]:
         """Workers that any setting names."""
         return sorted({*map(int, self.slow), *(p.worker for p in self.pause), *(a.worker for a in self.absent)})

@@ -4,7 +4,7 @@
 
 For each algorithm, workload and number of workers of the study calibration-check, and over links limited to each rate
 [Gbit/s] with the fewest workers: samples/s as measured, as predicted by the simulator calibrated with `--calibrated`
-ranks, and their ratio. A second call with the same --out runs only what is missing. About 8 minutes on two cores; the
+ranks, and their ratio. A second call with the same --out runs only what is missing. About 15 minutes on two cores; the
 machine should have nothing else to do.
 """
 
