@@ -91,6 +91,7 @@ def test_what_a_step_costs_beside_its_gradient_is_found() -> None:
         "exchange_s": 7e-5,
         "aside_s": 1e-4,
         "cold_s": 8e-5,
+        "cold_long_s": 5e-4,
         "cold_lasts": 0.5,
         "cold_reduce_s": 6e-5,
     }
@@ -98,6 +99,16 @@ def test_what_a_step_costs_beside_its_gradient_is_found() -> None:
     for name, value in costs.items():
         assert getattr(compute, name) == pytest.approx(value, rel=1e-3), name
     assert compute.busy_s == 0
+
+
+def test_what_handing_over_costs_beside_an_idle_core_is_found() -> None:
+    network = Network(latency_s=LATENCY_S, bandwidth_Gbit_per_s=GBIT, ranks_per_node=2, inside="NVLink")
+    truth = Compute(gradient_s=1e-3, aside_s=1e-4, aside_idle_s=4e-4, cores_per_node=2)
+    machine = SimulatedMachine(2, network, {LABEL: truth})
+    found = measure(machine, [subject()], cores=2, seconds=0.05, rounds=1, largest_nbytes=1 << 20).steps[LABEL]
+    compute = fit.compute(found, cores=2)
+    assert compute.aside_s == pytest.approx(1e-4, rel=1e-3) and compute.aside_idle_s == pytest.approx(4e-4, rel=1e-3)
+    assert fit.compute(found, cores=1).aside_idle_s == 0  # with one core none is idle
 
 
 @pytest.mark.parametrize("own", [Handling(message_s=2e-4), Handling(message_s=1e-4, byte_s=2e-9)])

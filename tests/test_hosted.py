@@ -13,6 +13,7 @@ import torch
 from algorithms.interface import Algorithm, Need, Worker
 from bench.budget import Budget
 from bench.cluster import HEADER_NBYTES, Compute, Handling, Limit, Network, handling
+from bench.cluster.compute import LONG_WAIT_S
 from bench.settings import StudyError, build
 from bench.simulate import Simulation
 from bench.transports.hosted import HostedWorld, world_of
@@ -46,6 +47,7 @@ class Asks(Algorithm):
     needs: ClassVar[frozenset[Need]] = frozenset({"point-to-point"})
     length: int = 1000
     after: int = 0  # gradients of those who ask before they ask
+    then: int = 0  # and when they have their answer
     computes: bool = False
 
     async def worker(self, w: Worker) -> None:
@@ -58,6 +60,8 @@ class Asks(Algorithm):
         for _ in range(self.after):
             await w.gradient(x)
         await w.request(0, "t", torch.zeros(self.length, dtype=torch.uint8))
+        for _ in range(self.then):
+            await w.gradient(x)
 
 
 def answers_s(simulation: Simulation) -> list[float]:
@@ -142,6 +146,33 @@ def test_gradients_after_an_all_reduce_are_cold_and_warm_up() -> None:
     simulation.run(Budget(steps=9))
     took = [r["t1_s"] - r["t0_s"] for r in rows(simulation, "gradient") if r["rank"] == 0]
     assert took == pytest.approx([1.0, 1.0, 1.0, 1.4, 1.2, 1.1, 1.4, 1.2, 1.1], rel=1e-9)
+
+
+@pytest.mark.parametrize(("latency_s", "cold_s"), [(0.0, 0.1), (LONG_WAIT_S / 8, 0.2), (LONG_WAIT_S, 0.5)])
+def test_the_longer_a_rank_has_slept_the_colder_it_is(latency_s: float, cold_s: float) -> None:
+    compute = Compute(gradient_s=1.0, cold_s=0.1, cold_long_s=0.5, cold_lasts=0.5)
+    network = Network(latency_s=latency_s, bandwidth_Gbit_per_s=float("inf"))
+    simulation = simulate(Asks(after=1, then=3), network, compute).run(Budget(steps=1))
+    took = [r["t1_s"] - r["t0_s"] for r in rows(simulation, "gradient") if r["rank"] == 1]
+    assert took == pytest.approx([1.0, 1.0 + cold_s, 1.0 + cold_s / 2, 1.0 + cold_s / 4], rel=1e-9)
+
+
+def test_an_all_reduce_that_a_rank_sleeps_for_leaves_it_as_cold() -> None:
+    limit = Limit(rate_Gbit_per_s=8e-6, burst_nbytes=0)  # some seconds for these models
+    compute = Compute(gradient_s=1.0, cold_reduce_s=0.1, cold_long_s=0.5)
+    for network, cold_s in ((replace(FAST, limit=limit), 0.5), (FAST, 0.1)):
+        simulation = simulate(make("local-sgd", period=2), network, compute).run(Budget(steps=4))
+        took = [r["t1_s"] - r["t0_s"] for r in rows(simulation, "gradient") if r["rank"] == 0]
+        assert took == pytest.approx([1.0, 1.0, 1.0 + cold_s, 1.0], rel=1e-9)
+
+
+def test_a_thread_beside_wakes_up_on_an_idle_core() -> None:
+    compute = Compute(gradient_s=1.0, aside_s=0.25, aside_idle_s=0.5, cores_per_node=2)
+    simulation = simulate(Asks(length=1, computes=True), ONE_NODE, compute).run(Budget(steps=1))
+    assert [r["t1_s"] - r["t0_s"] for r in rows(simulation, "gradient")] == [exactly(1.5)]
+    one_core = replace(compute, cores_per_node=1)
+    simulation = simulate(Asks(length=1, computes=True), ONE_NODE, one_core).run(Budget(steps=1))
+    assert [r["t1_s"] - r["t0_s"] for r in rows(simulation, "gradient")] == [exactly(1.25)]
 
 
 def test_a_gradient_that_others_may_interrupt_is_computed_aside() -> None:

@@ -23,6 +23,7 @@ from bench.calibrate.measure import Measurements, StepTimes, trimmed_mean, waits
 from bench.calibrate.programs import Asking
 from bench.cluster import HEADER_NBYTES, Compute, Fabric, Handling, Network, Wire
 from bench.cluster.collectives import Collective
+from bench.cluster.compute import LONG_WAIT_S
 from bench.cluster.file import ONE_HOST
 
 QUANTILES = 500
@@ -203,16 +204,24 @@ def compute(times: StepTimes, *, cores: int, nodes_per_machine: int = 1, sharing
     count = min(QUANTILES, len(gradients))
     shares = (np.arange(count) + 0.5) / count
     exchange_s = float(np.median(times.exchanges_s)) if times.exchanges_s else 0.0
-    cold_s, cold_lasts = cooling([trimmed_mean(t) - trimmed_mean(times.together_s) for t in times.later_s if t])
-    if cold_s < NOTHING * plain_s:
-        cold_s = cold_lasts = 0.0
+    together_s = trimmed_mean(times.together_s)
+    cold_s, short_lasts = cooling([trimmed_mean(t) - together_s for t in times.later_s if t])
+    cold_long_s, long_lasts = cooling([trimmed_mean(t) - together_s for t in times.after_waits_s if t])
+    # What was measured after a short wait has its share of what a long one costs.
+    share = min(float(np.median(times.idle_answers_s)) / LONG_WAIT_S, 0.5) if times.idle_answers_s else 0.0
+    cold_s = max(0.0, (cold_s - share * cold_long_s) / (1 - share)) if cold_long_s > cold_s else cold_s
+    cold_lasts = long_lasts if cold_long_s > cold_s else short_lasts
+    if max(cold_s, cold_long_s) < NOTHING * plain_s:
+        cold_s = cold_long_s = cold_lasts = 0.0
     return Compute(
         distribution="trace",
         times_s=tuple(rounded(float(time_s)) for time_s in np.quantile(gradients, shares)),
-        step_s=rounded(plain_s - trimmed_mean(times.together_s)),
+        step_s=rounded(plain_s - together_s),
         exchange_s=rounded(exchange_s) if exchange_s > NOTHING * plain_s else 0.0,
         aside_s=rounded(float(np.median(times.aside_s))) if times.aside_s else 0.0,
+        aside_idle_s=rounded(float(np.median(times.aside_idle_s))) if times.aside_idle_s and cores > 1 else 0.0,
         cold_s=rounded(cold_s),
+        cold_long_s=rounded(cold_long_s),
         cold_lasts=round(cold_lasts, 3),
         cold_reduce_s=rounded(float(np.median(times.reducing_s))) if times.reducing_s else 0.0,
         cores_per_node=cores,

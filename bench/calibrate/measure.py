@@ -7,6 +7,7 @@ Symbols: N = ranks, S = sizes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.calibrate.machine import Machine, Row, Rows, Subject
-from bench.calibrate.programs import Asking, Neighbours, Reductions, Requests, Steps
+from bench.calibrate.programs import Asking, Neighbours, Reductions, Requests, Steps, Waiting
+from bench.cluster.compute import LONG_WAIT_S
 from bench.settings import StudyError
 
 Times = NDArray[np.float64]
@@ -27,6 +29,9 @@ AT_ONCE = 8
 
 PERIOD = 6
 """Steps between two requests, to see how long the first steps after one are slower."""
+
+FEW = 3
+"""Gradients between two long waits, to see the same after those."""
 
 LARGEST_NBYTES = 64 << 20
 APART = 16
@@ -50,6 +55,9 @@ class StepTimes:
     )  # the same of those with an all-reduce, without the all-reduce
     later_s: list[list[float]] = field(default_factory=lambda: [[] for _ in range(PERIOD)])  # gradients, the first,
     # second, ... after a request
+    aside_idle_s: list[float] = field(default_factory=list)  # `aside` of one rank, the others idle
+    after_waits_s: list[list[float]] = field(default_factory=lambda: [[] for _ in range(FEW)])  # gradients, the first,
+    # second, ... after a long wait
     exchanges_s: list[float] = field(default_factory=list)  # what a request costs its asker, its waiting left out
     idle_answers_s: list[float] = field(default_factory=list)  # waits for an answer of a rank that does nothing else
     busy_answers_s: list[float] = field(default_factory=list)  # waits for an answer of one that computes
@@ -161,13 +169,19 @@ def _steps(machine: Machine, subject: Subject, found: StepTimes, fitting: int, s
     if machine.ranks > fitting:
         found.crowded_s += _pooled(crowded, gradients_s)
     if machine.ranks > 1:
-        found.alone_s += _pooled(machine.run(Steps(ranks=1), subject, seconds / 2), gradients_s)
+        alone = machine.run(Steps(ranks=1), subject, seconds / 2)
+        found.alone_s += _pooled(alone, gradients_s)
+        beside = machine.run(Steps(ranks=1, beside=True), subject, seconds / 2)
+        found.aside_idle_s.append(trimmed_mean(_pooled(beside, steps_s)) - trimmed_mean(_pooled(alone, steps_s)))
         reducing = machine.run(Reductions(), subject, seconds)
         more_s = trimmed_mean(_pooled(reducing, without_reductions_s)) - trimmed_mean(_pooled(crowded, steps_s))
         found.reducing_s.append(more_s * fitting / machine.ranks)  # as work: crowded ranks feel more of it
         rows = machine.run(Asking(period=PERIOD), subject, seconds)[0]
         for phase, times_s in enumerate(after_requests_s(rows, PERIOD)):
             found.later_s[phase] += times_s
+        many = FEW + math.ceil(LONG_WAIT_S / float(np.median(found.together_s)))
+        for phase, times_s in enumerate(after_waits_s(machine.run(Waiting(few=FEW, many=many), subject, seconds)[0])):
+            found.after_waits_s[phase] += times_s
         found.exchanges_s += exchanges_s(rows)
         found.idle_answers_s += waits_s(machine.run(Asking(), subject, seconds)[0])
         found.busy_answers_s += waits_s(machine.run(Asking(busy=True), subject, seconds)[0])
@@ -273,6 +287,12 @@ def after_requests_s(rows: Sequence[Row], period: int) -> list[list[float]]:
     took, asking = gradients_s(rows), _asking(rows)
     asking = asking[asking + period < len(took)]
     return [[float(time_s) for time_s in took[asking + 1 + phase]] for phase in range(period)]
+
+
+def after_waits_s(rows: Sequence[Row]) -> list[list[float]]:
+    """How long the first, second, ... gradient after each long wait took: FEW lists."""
+    took = gradients_s(rows)[FEW:]  # before the first there was no wait
+    return [[float(time_s) for time_s in took[phase::FEW]] for phase in range(FEW)]
 
 
 def exchanges_s(rows: Sequence[Row]) -> list[float]:

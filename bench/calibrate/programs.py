@@ -133,6 +133,31 @@ class Asking(Algorithm):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waiting(Algorithm):
+    """Rounds in which worker 0 computes a few gradients and sleeps until worker 1 has computed many.
+
+    Attributes:
+        few, many: gradients of a round.
+    """
+
+    name: ClassVar[str] = "calibrate-waiting"
+    summary: ClassVar[str] = "gradients, and long waits between them"
+    needs: ClassVar[frozenset[Need]] = frozenset({"point-to-point"})
+    lockstep: ClassVar[bool] = True
+
+    few: int
+    many: int
+
+    async def worker(self, w: Worker) -> None:
+        """One worker."""
+        x, opt = w.replica(), w.optimizer(self.optimizer)
+        async for t in w.steps():
+            for _ in range(self.few if w.rank == 0 else self.many):
+                x.apply_(await w.gradient(x), opt)
+            x.assign_(await average(w, RING, t, x.data))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Neighbours(Algorithm):
     """Every worker averages its model with those of the two beside it: all links are busy in both directions.
 

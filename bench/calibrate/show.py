@@ -9,6 +9,7 @@ import numpy as np
 from bench.calibrate.fit import medians
 from bench.calibrate.measure import Measurements
 from bench.cluster import HEADER_NBYTES, Cluster, Fabric
+from bench.cluster.compute import COSTS_S
 
 
 def report(found: Measurements, cluster: Cluster, ranks: int) -> str:
@@ -44,7 +45,7 @@ def report(found: Measurements, cluster: Cluster, ranks: int) -> str:
 def _steps(found: Measurements, cluster: Cluster) -> str:
     titles = ("workload", "bytes", "alone", "together", "5 %", "95 %", "all ranks", "idle answers", "busy answers")
     gradients: list[Sequence[str]] = [titles]
-    costs = ("step_s", "exchange_s", "aside_s", "busy_s", "cold_s", "cold_lasts", "cold_reduce_s")
+    costs = (*COSTS_S, "cold_lasts")
     beside: list[Sequence[str]] = [("workload", *costs)]
     for label, times in found.steps.items():
         together = [_ms(times.together_s, quantile) for quantile in (0.5, 0.05, 0.95)]

@@ -20,6 +20,14 @@ BLOCK = 64
 
 DEFAULT_GRADIENT_S = 0.01
 
+COSTS_S = (
+    "step_s", "exchange_s", "aside_s", "aside_idle_s", "busy_s", "cold_s", "cold_long_s", "cold_reduce_s",
+)  # fmt: skip
+"""What a step costs beside its gradient, by a setting of `Compute` each."""
+
+LONG_WAIT_S = 0.02
+"""Of a rank that sleeps: from then on a processor's caches are as cold as they get."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stragglers:
@@ -104,8 +112,11 @@ class Compute:
         step_s: a step's work beside its gradient: the optimiser, the mini-batch, records. Done before the gradient.
         exchange_s: the same for each message that the step sent: copies, mixing. Done before the next gradient.
         aside_s: by which a gradient takes longer in a thread beside the one that handles messages.
+        aside_idle_s: the same where a core is idle, on which that thread then wakes up; not less than aside_s.
         busy_s: by which a message is taken later while a gradient is computed beside; waiting, not work.
         cold_s: by which a gradient takes longer after a message: the processor has slept, and its caches are cold.
+        cold_long_s: the same after a wait of LONG_WAIT_S or more, and between the two after a shorter one; not less
+            than cold_s.
         cold_reduce_s: the same after an all-reduce.
         cold_lasts: share of that which the next gradient still feels, and of this the one after, and so on.
         cores_per_node: cores that the ranks of a node share; 0 = each rank has enough of its own.
@@ -131,8 +142,10 @@ class Compute:
     step_s: float = field(default=0.0, metadata={"in_id": "if set"})
     exchange_s: float = field(default=0.0, metadata={"in_id": "if set"})
     aside_s: float = field(default=0.0, metadata={"in_id": "if set"})
+    aside_idle_s: float = field(default=0.0, metadata={"in_id": "if set"})
     busy_s: float = field(default=0.0, metadata={"in_id": "if set"})
     cold_s: float = field(default=0.0, metadata={"in_id": "if set"})
+    cold_long_s: float = field(default=0.0, metadata={"in_id": "if set"})
     cold_reduce_s: float = field(default=0.0, metadata={"in_id": "if set"})
     cold_lasts: float = field(default=0.0, metadata={"in_id": "if set"})
     cores_per_node: int = field(default=0, metadata={"in_id": "if set"})
@@ -148,7 +161,7 @@ class Compute:
             raise ValueError(f'shift must lie in 0..1 and needs distribution = "shifted-exponential": got {self.shift}')
         if not 0 <= self.cold_lasts < 1:
             raise ValueError(f"cold_lasts must lie in 0..1: got {self.cold_lasts}")
-        for name in ("step_s", "exchange_s", "aside_s", "busy_s", "cold_s", "cold_reduce_s"):
+        for name in COSTS_S:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a finite time >= 0: got {getattr(self, name)}")
         if self.cores_per_node < 0:
@@ -207,6 +220,17 @@ class Compute:
     def traced_s(self) -> np.ndarray:
         """The measured times, in the order of the file [s]; empty without a trace."""
         return read_trace(self.trace) if self.trace else np.array(self.times_s, dtype=np.float64)
+
+    def cold_after_s(self, waited_s: float) -> float:
+        """By how much a gradient takes longer after such a wait for a message [s].
+
+        Example:
+            >>> compute = Compute(cold_s=1e-4, cold_long_s=5e-4)
+            >>> [round(compute.cold_after_s(waited_s), 6) for waited_s in (0.0, LONG_WAIT_S / 4, 1.0)]
+            [0.0001, 0.0002, 0.0005]
+        """
+        more_s = max(0.0, self.cold_long_s - self.cold_s)
+        return self.cold_s + more_s * min(1.0, waited_s / LONG_WAIT_S)
 
     @property
     def beside(self) -> float:

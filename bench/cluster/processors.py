@@ -103,6 +103,11 @@ class Processors:
         node.spinning += 1 if begin else -1
         self._set_timer(node)
 
+    def idle(self, rank: int) -> bool:
+        """Whether a core of this rank's node will have nothing to do if the rank takes up work now."""
+        node = self._nodes[self._node_of[rank]]
+        return len(node.heap) + node.spinning + node.held + 1 <= self._cores - 1
+
     def _advance(self, node: _Node) -> None:
         now_s = self._kernel.now()
         node.served_s += (now_s - node.at_s) * self._speed(node)

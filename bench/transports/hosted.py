@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from torch import Tensor
 
 from bench.cluster import HEADER_NBYTES, Compute, Handling, Network
+from bench.cluster.compute import COSTS_S
 from bench.cluster.processors import Processors
 from bench.kernel import Future, Kernel
 from bench.transports.base import CONTROL, Bucket, Computed, Envelope, Evaluation, OnSent, Reduced
@@ -23,8 +24,7 @@ from bench.transports.simulated import COMPUTING, FORWARD_SHARE, SimulatedTransp
 
 def world_of(network: Network, compute: Compute) -> type[SimulatedWorld]:
     """The simplest world that has all that these settings speak of."""
-    c = compute
-    costs = c.step_s or c.exchange_s or c.aside_s or c.busy_s or c.cold_s or c.cold_reduce_s or c.cores_per_node
+    costs = compute.cores_per_node or any(getattr(compute, name) for name in COSTS_S)
     return HostedWorld if costs or network.limit or network.handling != Handling() else SimulatedWorld
 
 
@@ -110,6 +110,7 @@ class HostedTransport(SimulatedTransport):
         self._free_s = {False: 0.0, True: 0.0}  # when each thread has done its work: the one beside, the first
         self._unsent, self._sent_s = 0, 0.0  # messages in the token bucket; when the NIC has passed the others
         self._idle_s = 0.0  # since when this rank has had nothing to do
+        self._computed_s = 0.0  # when its last gradient ended
         self._computing = {False: 0, True: 0}  # gradients under way in the thread beside, and in the first
         self._owed_s = 0.0  # work for messages sent since the last gradient
         self._cold_s = 0.0  # by which the next gradient takes longer
@@ -163,7 +164,7 @@ class HostedTransport(SimulatedTransport):
     def _handle(self) -> None:
         self._idle_s = self.kernel.now()
         if not any(self._computing.values()):
-            self._cold_s = max(self._cold_s, self._costs.cold_s)
+            self._cool(self._costs.cold_after_s(self._idle_s - self._computed_s))
         self._take(self._inbox.popleft())
         self.world._landed(1)
 
@@ -208,9 +209,18 @@ class HostedTransport(SimulatedTransport):
 
     def _compute_s(self, first: bool) -> float:
         """How long the next gradient takes."""
-        compute_s = self.times.next() * self._share + self._cold_s + (0.0 if first else self._costs.aside_s)
+        compute_s = self.times.next() * self._share + self._cold_s + (0.0 if first else self._aside_s())
         self._cold_s *= self._costs.cold_lasts
         return compute_s
+
+    def _aside_s(self) -> float:
+        """By how much a gradient takes longer in the thread beside, if it begins now."""
+        costs, processors = self._costs, self._processors
+        wakes_a_core = processors is not None and processors.idle(self.rank)
+        return max(costs.aside_s, costs.aside_idle_s) if wakes_a_core else costs.aside_s
+
+    def _cool(self, cold_s: float) -> None:
+        self._cold_s = max(self._cold_s, cold_s)
 
     def _gradient(self, seconds: float, first: bool) -> Future[None]:
         """Part of a gradient, in the first thread or in the one beside it."""
@@ -221,6 +231,7 @@ class HostedTransport(SimulatedTransport):
 
     def _stopped(self, first: bool) -> None:
         self._computing[first] -= 1
+        self._computed_s = self.kernel.now()
 
     async def mean_gradient(
         self, evaluate: Evaluation, x: Tensor, buckets: Sequence[Bucket], *, alone: bool
@@ -245,7 +256,7 @@ class HostedTransport(SimulatedTransport):
         self._spin(alone, True)
         reduced = [Reduced(start_s, await future, bucket.hi - bucket.lo) for start_s, future, bucket in joined]
         self._spin(alone, False)
-        self._reduced()
+        self._reduced(alone)
         return Computed(evaluate.loss, t0, t1), reduced
 
     async def allreduce_mean(self, v: Tensor, label: str, *, alone: bool) -> Reduced:
@@ -256,7 +267,7 @@ class HostedTransport(SimulatedTransport):
             seen_s = self._handling.noticed_s(self._idle_s, self.kernel.now())
             await self.kernel.sleep(seen_s - self.kernel.now(), COMPUTING)
             reduced = Reduced(reduced.t0_s, seen_s, reduced.length)
-        self._reduced()
+        self._reduced(alone)
         return reduced
 
     def agree(self, value: float, *, alone: bool) -> Awaitable[float]:
@@ -270,9 +281,15 @@ class HostedTransport(SimulatedTransport):
 
     def _spin(self, alone: bool, begin: bool) -> None:
         """A rank that blocks in a collective does not sleep."""
-        if alone and self._processors is not None and self._limit is None:
+        if self._blocks(alone) and self._processors is not None:
             self._processors.spin(self.rank, begin)
 
-    def _reduced(self) -> None:
+    def _blocks(self, alone: bool) -> bool:
+        """Whether it does so; behind a token bucket all-reduces are messages, for which a rank sleeps."""
+        return alone and self._limit is None
+
+    def _reduced(self, alone: bool) -> None:
         self._idle_s = self.kernel.now()
-        self._cold_s = max(self._cold_s, self._costs.cold_reduce_s)
+        self._cool(self._costs.cold_reduce_s)
+        if not self._blocks(alone):
+            self._cool(self._costs.cold_after_s(self._idle_s - self._computed_s))
