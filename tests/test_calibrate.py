@@ -98,7 +98,13 @@ def test_what_a_step_costs_beside_its_gradient_is_found() -> None:
     compute = calibrated(PLAIN, Compute(gradient_s=1e-3, **costs))[1]  # type: ignore[arg-type]
     for name, value in costs.items():
         assert getattr(compute, name) == pytest.approx(value, rel=1e-3), name
-    assert compute.busy_s == 0
+    assert compute.busy_s == compute.taken_s == 0
+
+
+def test_what_a_message_costs_one_who_computes_is_found() -> None:
+    truth = Compute(gradient_s=1e-3, aside_s=1e-4, taken_s=4e-4)
+    compute = calibrated(PLAIN, truth, seconds=0.3)[1]
+    assert compute.taken_s == pytest.approx(4e-4, rel=0.05) and compute.busy_s == 0
 
 
 def test_what_handing_over_costs_beside_an_idle_core_is_found() -> None:

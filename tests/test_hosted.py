@@ -42,19 +42,19 @@ def steps(simulation: Simulation, seconds: float) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Asks(Algorithm):
-    """All workers but the first ask the first at once; each `asked` times in a row. It may compute beside."""
+    """All workers but the first ask the first, once. It may compute beside."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"point-to-point"})
     length: int = 1000
     after: int = 0  # gradients of those who ask before they ask
     then: int = 0  # and when they have their answer
-    computes: bool = False
+    computes: int = 0  # gradients of the first
 
     async def worker(self, w: Worker) -> None:
         x = w.replica()
         if w.rank == 0:
             w.serve("t", lambda message: message.data)
-            if self.computes:
+            for _ in range(self.computes):
                 await w.gradient(x)
             return
         for _ in range(self.after):
@@ -168,10 +168,10 @@ def test_an_all_reduce_that_a_rank_sleeps_for_leaves_it_as_cold() -> None:
 
 def test_a_thread_beside_wakes_up_on_an_idle_core() -> None:
     compute = Compute(gradient_s=1.0, aside_s=0.25, aside_idle_s=0.5, cores_per_node=2)
-    simulation = simulate(Asks(length=1, computes=True), ONE_NODE, compute).run(Budget(steps=1))
+    simulation = simulate(Asks(length=1, computes=1), ONE_NODE, compute).run(Budget(steps=1))
     assert [r["t1_s"] - r["t0_s"] for r in rows(simulation, "gradient")] == [exactly(1.5)]
     one_core = replace(compute, cores_per_node=1)
-    simulation = simulate(Asks(length=1, computes=True), ONE_NODE, one_core).run(Budget(steps=1))
+    simulation = simulate(Asks(length=1, computes=1), ONE_NODE, one_core).run(Budget(steps=1))
     assert [r["t1_s"] - r["t0_s"] for r in rows(simulation, "gradient")] == [exactly(1.25)]
 
 
@@ -193,8 +193,16 @@ def test_a_server_is_its_own_queue() -> None:
 def test_answering_beside_a_gradient_takes_longer() -> None:
     network = Network(latency_s=0.5, bandwidth_Gbit_per_s=float("inf"))
     compute = Compute(gradient_s=1.0, busy_s=0.25)
-    assert answers_s(simulate(Asks(computes=True), network, compute)) == [exactly(1.25)]
-    assert answers_s(simulate(Asks(computes=False), network, compute)) == [exactly(1.0)]
+    assert answers_s(simulate(Asks(computes=1), network, compute)) == [exactly(1.25)]
+    assert answers_s(simulate(Asks(), network, compute)) == [exactly(1.0)]
+
+
+def test_a_message_taken_beside_a_gradient_delays_the_next_one() -> None:
+    network = Network(latency_s=0.5, bandwidth_Gbit_per_s=float("inf"))
+    simulation = simulate(Asks(computes=3), network, Compute(gradient_s=1.0, taken_s=0.25), workers=3)
+    simulation.run(Budget(steps=1))
+    begins = [r["t0_s"] for r in rows(simulation, "gradient") if r["rank"] == 0]
+    assert begins == [exactly(t) for t in (0.0, 1.5, 2.5)]
 
 
 def test_a_napping_rank_notices_late_and_wakes_up() -> None:

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from bench.calibrate.machine import SimulatedMachine, Subject
-from bench.calibrate.measure import Measurements, StepTimes, trimmed_mean, waits_s
+from bench.calibrate.machine import Rows, SimulatedMachine, Subject
+from bench.calibrate.measure import Measurements, StepTimes, steps_s, trimmed_mean, waits_s
 from bench.calibrate.programs import Asking
 from bench.cluster import HEADER_NBYTES, Compute, Fabric, Handling, Network, Wire
 from bench.cluster.collectives import Collective
@@ -251,9 +251,10 @@ def cooling(later_s: Sequence[float]) -> tuple[float, float]:
 def refine(
     network: Network, computes: dict[str, Compute], found: Measurements, subjects: Sequence[Subject], ranks: int
 ) -> tuple[Network, dict[str, Compute]]:
-    """wake_s and busy_s, so that the simulator's waits for answers are as long as the measured ones.
+    """wake_s and busy_s, so that the simulator's waits for answers are as long as the measured ones, and taken_s, so
+    that the steps of those who answer are.
 
-    Both come on top of what spinning ranks feel: a rank that naps also wakes up, and one that computes beside shares
+    All come on top of what spinning ranks feel: a rank that naps also wakes up, and one that computes beside shares
     Python's lock with that.
     """
     asked = [s for s in subjects if found.steps[s.label].idle_answers_s and found.steps[s.label].busy_answers_s]
@@ -261,10 +262,13 @@ def refine(
     idle_s = {s.label: float(np.mean(found.steps[s.label].idle_answers_s)) for s in asked}
     busy_s = {s.label: float(np.mean(found.steps[s.label].busy_answers_s)) for s in asked}
 
-    def simulated_s(program: Asking, subject: Subject, handling: Handling, compute: Compute) -> float:
+    def simulated(program: Asking, subject: Subject, handling: Handling, compute: Compute) -> Rows:
         machine = SimulatedMachine(ranks, replace(network, handling=handling), {subject.label: compute})
         seconds = SIMULATED_ANSWERS * trimmed_mean(found.steps[subject.label].plain_s)
-        return float(np.mean(waits_s(machine.run(program, subject, seconds)[0])))
+        return machine.run(program, subject, seconds)
+
+    def simulated_s(program: Asking, subject: Subject, handling: Handling, compute: Compute) -> float:
+        return float(np.mean(waits_s(simulated(program, subject, handling, compute)[0])))
 
     def idle(wake_s: float) -> float:
         """Mean of simulated / measured waits for a rank that sleeps."""
@@ -282,8 +286,16 @@ def refine(
             later = replace(before, busy_s=more_s)
             return simulated_s(Asking(busy=True), subject, network.handling, later) / busy_s[subject.label]
 
-        more_s = least(busy, 1.0, busy_s[subject.label])
-        computes = computes | {subject.label: replace(before, busy_s=rounded(more_s))}
+        before = replace(before, busy_s=rounded(least(busy, 1.0, busy_s[subject.label])))
+        answering_s = trimmed_mean(found.steps[subject.label].asked_s)
+
+        def answering(
+            more_s: float, subject: Subject = subject, before: Compute = before, s: float = answering_s
+        ) -> float:
+            rows = simulated(Asking(busy=True), subject, network.handling, replace(before, taken_s=more_s))
+            return trimmed_mean(steps_s(rows[1]).tolist()) / s
+
+        computes = computes | {subject.label: replace(before, taken_s=rounded(least(answering, 1.0, answering_s)))}
     return network, computes
 
 

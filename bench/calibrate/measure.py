@@ -61,6 +61,7 @@ class StepTimes:
     exchanges_s: list[float] = field(default_factory=list)  # what a request costs its asker, its waiting left out
     idle_answers_s: list[float] = field(default_factory=list)  # waits for an answer of a rank that does nothing else
     busy_answers_s: list[float] = field(default_factory=list)  # waits for an answer of one that computes
+    asked_s: list[float] = field(default_factory=list)  # steps of that one
     neighbours_s: list[float] = field(default_factory=list)  # rounds in which all exchange with both neighbours; means
     overlapped_s: list[float] = field(default_factory=list)  # the same beside gradients
     disturbed_s: list[float] = field(default_factory=list)  # by how much those gradients are longer, by round
@@ -184,7 +185,9 @@ def _steps(machine: Machine, subject: Subject, found: StepTimes, fitting: int, s
             found.after_waits_s[phase] += times_s
         found.exchanges_s += exchanges_s(rows)
         found.idle_answers_s += waits_s(machine.run(Asking(), subject, seconds)[0])
-        found.busy_answers_s += waits_s(machine.run(Asking(busy=True), subject, seconds)[0])
+        asking, asked = machine.run(Asking(busy=True), subject, seconds)[:2]
+        found.busy_answers_s += waits_s(asking)
+        found.asked_s += [float(time_s) for time_s in steps_s(asked)]
 
 
 def _neighbours(machine: Machine, subject: Subject, found: StepTimes, seconds: float) -> None:

@@ -21,7 +21,7 @@ BLOCK = 64
 DEFAULT_GRADIENT_S = 0.01
 
 COSTS_S = (
-    "step_s", "exchange_s", "aside_s", "aside_idle_s", "busy_s", "cold_s", "cold_long_s", "cold_reduce_s",
+    "step_s", "exchange_s", "aside_s", "aside_idle_s", "busy_s", "taken_s", "cold_s", "cold_long_s", "cold_reduce_s",
 )  # fmt: skip
 """What a step costs beside its gradient, by a setting of `Compute` each."""
 
@@ -114,6 +114,7 @@ class Compute:
         aside_s: by which a gradient takes longer in a thread beside the one that handles messages.
         aside_idle_s: the same where a core is idle, on which that thread then wakes up; not less than aside_s.
         busy_s: by which a message is taken later while a gradient is computed beside; waiting, not work.
+        taken_s: what a message that is taken meanwhile costs the rank that computes, before its next gradient.
         cold_s: by which a gradient takes longer after a message: the processor has slept, and its caches are cold.
         cold_long_s: the same after a wait of LONG_WAIT_S or more, and between the two after a shorter one; not less
             than cold_s.
@@ -144,6 +145,7 @@ class Compute:
     aside_s: float = field(default=0.0, metadata={"in_id": "if set"})
     aside_idle_s: float = field(default=0.0, metadata={"in_id": "if set"})
     busy_s: float = field(default=0.0, metadata={"in_id": "if set"})
+    taken_s: float = field(default=0.0, metadata={"in_id": "if set"})
     cold_s: float = field(default=0.0, metadata={"in_id": "if set"})
     cold_long_s: float = field(default=0.0, metadata={"in_id": "if set"})
     cold_reduce_s: float = field(default=0.0, metadata={"in_id": "if set"})

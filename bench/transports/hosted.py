@@ -163,7 +163,9 @@ class HostedTransport(SimulatedTransport):
 
     def _handle(self) -> None:
         self._idle_s = self.kernel.now()
-        if not any(self._computing.values()):
+        if self._computing[False]:
+            self._owed_s += self._costs.taken_s
+        elif not self._computing[True]:
             self._cool(self._costs.cold_after_s(self._idle_s - self._computed_s))
         self._take(self._inbox.popleft())
         self.world._landed(1)
