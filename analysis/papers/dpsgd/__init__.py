@@ -46,7 +46,7 @@ PAPER = Paper(
         ),
         Part(name="slow", kind="study", what="one slow learner of 16, time only"),
         Part(name="optimizers", kind="study", what="LAMB and AdamW with all-reduce against SGD, six rates each"),
-        Part(name="batches", kind="study", what="steps of 1024 to 3072 samples, learning rate in proportion"),
+        Part(name="batches", kind="study", what="steps of 1024 to 2048 samples, learning rate in proportion"),
         Part(name="speech", kind="study", what="an LSTM on spoken digits over learning rates"),
         Part(name="wikitext", kind="study", what="an LSTM on words over learning rates"),
     ),
