@@ -185,10 +185,9 @@ def test_gradients_after_a_request_and_what_it_costs() -> None:
     assert exchanges_s(rows) == [pytest.approx(0.3)] * 2
 
 
-def test_a_measurement_that_is_too_short_says_so() -> None:
-    machine = SimulatedMachine(2, PLAIN, {LABEL: Compute(gradient_s=1.0)})
+def test_a_mean_of_nothing_says_that_the_measurement_was_too_short() -> None:
     with pytest.raises(StudyError, match="too short for two steps"):
-        measure(machine, [subject()], cores=2, seconds=0.5, rounds=1)
+        fit.trimmed_mean([])
 
 
 def test_a_line_has_no_part_below_zero() -> None:
@@ -246,3 +245,10 @@ def test_links_without_an_end_to_their_bandwidth_stay_so() -> None:
     found = measure(machine, subjects, cores=2, seconds=0.05, rounds=1, largest_nbytes=1 << 14, between=True)
     fitted, _ = links.busy(network, {LABEL: compute}, found, subjects, 2)
     assert fitted == network
+
+
+def test_long_gradients_are_measured_for_longer() -> None:
+    truth = Compute(gradient_s=0.5, aside_s=0.1)
+    compute = calibrated(PLAIN, truth)[1]
+    assert compute.aside_s == pytest.approx(0.1, rel=1e-3) and compute.step_s == 0
+    assert fit.trimmed_mean(compute.times_s) == pytest.approx(0.5, rel=1e-3)

@@ -31,7 +31,10 @@ def main(argv: list[str]) -> int:
         "--transport", choices=("mpi", "horovod"), default="mpi", help="whose all-reduces are measured (mpi)"
     )
     parser.add_argument(
-        "--seconds", type=float, default=SECONDS, help=f"of each measurement; there are some 50 ({SECONDS})"
+        "--seconds",
+        type=float,
+        default=SECONDS,
+        help=f"of each measurement, or at least 12 steps; there are some 60 ({SECONDS})",
     )
     from bench.cli import _check_transports, add_data_dir, use_data_dir
 

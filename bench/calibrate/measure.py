@@ -30,6 +30,9 @@ AT_ONCE = 8
 PERIOD = 6
 """Steps between two requests, to see how long the first steps after one are slower."""
 
+LEAST_STEPS = 12
+"""Of a run of a program: where gradients are so long that there would be fewer, the run is longer."""
+
 FEW = 3
 """Gradients between two long waits, to see the same after those."""
 
@@ -95,7 +98,7 @@ def measure(
     Args:
         cores: that the ranks have between them.
         between: the ranks are on several hosts, whose links are to be measured when all are busy.
-        seconds: of each run of a program.
+        seconds: of each run of a program; longer where that would be less than LEAST_STEPS.
         rounds: runs of each program.
         largest_nbytes: of the vectors that are sent, beside the workloads' own.
         tell: told what is going on.
@@ -107,9 +110,10 @@ def measure(
     for k in range(rounds):
         for subject in subjects:
             tell(f"round {k + 1} of {rounds}: steps of {subject.label}")
-            _steps(machine, subject, found.steps[subject.label], min(machine.ranks, cores), seconds)
+            times = found.steps[subject.label]
+            longer_s = _steps(machine, subject, times, min(machine.ranks, cores), seconds)
             if between and machine.ranks > 1:
-                _neighbours(machine, subject, found.steps[subject.label], seconds)
+                _neighbours(machine, subject, times, longer_s)
         if machine.ranks > 1:
             for length in lengths:
                 tell(f"round {k + 1} of {rounds}: {4 * length} bytes")
@@ -135,10 +139,9 @@ def sharing(
     for k in range(rounds):
         for subject in subjects:
             tell(f"round {k + 1} of {rounds}: steps of {subject.label} on shared cores")
-            alone_s, crowded_s = (
-                float(np.mean(_pooled(machine.run(Steps(ranks=ranks), subject, seconds), steps_s)))
-                for ranks in (cores, machine.ranks)
-            )
+            alone, longer_s = _plain_steps(machine, subject, cores, seconds)
+            crowded = machine.run(Steps(ranks=machine.ranks), subject, longer_s)
+            alone_s, crowded_s = (float(np.mean(_pooled(rows, steps_s))) for rows in (alone, crowded))
             found[subject.label].append(alone_s * machine.ranks / cores / crowded_s)
     return {label: min(1.0, float(np.median(shares))) for label, shares in found.items()}
 
@@ -158,8 +161,9 @@ def sizes(own_nbytes: Sequence[int], largest_nbytes: int) -> list[int]:
     return sorted({1, *grid, *(max(1, own // 4) for own in own_nbytes)})
 
 
-def _steps(machine: Machine, subject: Subject, found: StepTimes, fitting: int, seconds: float) -> None:
-    together = machine.run(Steps(ranks=fitting), subject, seconds)
+def _steps(machine: Machine, subject: Subject, found: StepTimes, fitting: int, seconds: float) -> float:
+    """Programs without messages or with few; for how long [s] they had to run."""
+    together, seconds = _plain_steps(machine, subject, fitting, seconds)
     found.together_s += _pooled(together, gradients_s)
     found.plain_s += _pooled(together, steps_s)
     # Differences are taken within a round: the machine may be slower in the next.
@@ -188,6 +192,16 @@ def _steps(machine: Machine, subject: Subject, found: StepTimes, fitting: int, s
         asking, asked = machine.run(Asking(busy=True), subject, seconds)[:2]
         found.busy_answers_s += waits_s(asking)
         found.asked_s += [float(time_s) for time_s in steps_s(asked)]
+    return seconds
+
+
+def _plain_steps(machine: Machine, subject: Subject, ranks: int, seconds: float) -> tuple[Rows, float]:
+    """Rows of plain steps, and for how long [s] programs must run to take as many."""
+    rows = machine.run(Steps(ranks=ranks), subject, seconds)
+    least_s = LEAST_STEPS * float(np.median(_pooled(rows, gradients_s)))
+    if seconds >= least_s:
+        return rows, seconds
+    return machine.run(Steps(ranks=ranks), subject, least_s), least_s
 
 
 def _neighbours(machine: Machine, subject: Subject, found: StepTimes, seconds: float) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.launch import MARK, cores
+from bench.settings import StudyError
 
 if TYPE_CHECKING:
     from bench.calibrate.machine import MPIMachine, Subject
@@ -40,7 +41,14 @@ def main(argv: list[str]) -> int:
         sys.stdout.flush()
 
     measure = share if arguments.sharing else calibrate
-    measure(study.read(arguments.study), arguments.output, arguments.transport, arguments.seconds, tell)
+    try:
+        measure(study.read(arguments.study), arguments.output, arguments.transport, arguments.seconds, tell)
+    except StudyError as error:  # all ranks have seen the same
+        from bench.transports import mpi_world
+
+        if mpi_world.everybody().Get_rank() == 0:
+            print(f"paceline calibrate: {error}", file=sys.stderr, flush=True)
+        return 2
     return 0
 
 
