@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 COARSE = 0.25
 """What messages cost beside a gradient, as a share of its time, from which on predictions are coarse: at 0.15 they were
-seen up to 1.15 times too fast, at 0.7 up to 1.6 times, at 2 up to 1.9 times."""
+seen up to 1.15 times too fast, at 0.7 up to 1.5 times, at 2 up to 1.6 times."""
 
 
 def as_predicted(
@@ -125,7 +125,7 @@ def coarse(cluster: Cluster, labels: Iterable[str]) -> list[str]:
     """A line for each workload whose steps are too short for a close prediction."""
     return [
         f"a message costs a step of {label} {100 * beside:.0f} % of its gradient's time: what is predicted of such "
-        "short steps was seen up to 1.9 times too fast (docs/calibration.md)"
+        "short steps was seen up to 1.6 times too fast (docs/calibration.md)"
         for label in labels
         if label in cluster.compute and (beside := cluster.compute[label].beside) > COARSE
     ]
