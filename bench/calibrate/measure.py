@@ -184,9 +184,10 @@ def _steps(machine: Machine, subject: Subject, found: StepTimes, fitting: int, s
         rows = machine.run(Asking(period=PERIOD), subject, seconds)[0]
         for phase, times_s in enumerate(after_requests_s(rows, PERIOD)):
             found.later_s[phase] += times_s
-        many = FEW + math.ceil(LONG_WAIT_S / float(np.median(found.together_s)))
-        for phase, times_s in enumerate(after_waits_s(machine.run(Waiting(few=FEW, many=many), subject, seconds)[0])):
-            found.after_waits_s[phase] += times_s
+        if fitting > 1:
+            waiting = Waiting(few=FEW, many=FEW + math.ceil(LONG_WAIT_S / float(np.median(found.together_s))))
+            for phase, times_s in enumerate(after_waits_s(machine.run(waiting, subject, seconds)[0])):
+                found.after_waits_s[phase] += times_s
         found.exchanges_s += exchanges_s(rows)
         found.idle_answers_s += waits_s(machine.run(Asking(), subject, seconds)[0])
         asking, asked = machine.run(Asking(busy=True), subject, seconds)[:2]

@@ -134,7 +134,8 @@ class Asking(Algorithm):
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting(Algorithm):
-    """Rounds in which worker 0 computes a few gradients and sleeps until worker 1 has computed many.
+    """Rounds in which worker 0 computes a few gradients and sleeps until worker 1 has computed many; others only sleep,
+    since they would take the cores that the two need.
 
     Attributes:
         few, many: gradients of a round.
@@ -152,7 +153,7 @@ class Waiting(Algorithm):
         """One worker."""
         x, opt = w.replica(), w.optimizer(self.optimizer)
         async for t in w.steps():
-            for _ in range(self.few if w.rank == 0 else self.many):
+            for _ in range((self.few, self.many)[w.rank] if w.rank < 2 else 0):
                 x.apply_(await w.gradient(x), opt)
             x.assign_(await average(w, RING, t, x.data))
 
