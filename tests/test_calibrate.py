@@ -247,6 +247,15 @@ def test_links_without_an_end_to_their_bandwidth_stay_so() -> None:
     assert fitted == network
 
 
+def test_ranks_that_crowd_the_cores_are_not_taken_for_cold_ones() -> None:
+    network = Network(latency_s=LATENCY_S, bandwidth_Gbit_per_s=GBIT, ranks_per_node=4, inside="NVLink")
+    machine = SimulatedMachine(4, network, {LABEL: Compute(gradient_s=1e-3, cores_per_node=2)})
+    found = measure(machine, [subject()], cores=2, seconds=0.05, rounds=1, largest_nbytes=1 << 14).steps[LABEL]
+    assert min(map(len, found.after_waits_s)) > 0
+    compute = fit.compute(found, cores=2)
+    assert compute.cold_long_s == compute.cold_lasts == 0
+
+
 def test_long_gradients_are_measured_for_longer() -> None:
     truth = Compute(gradient_s=0.5, aside_s=0.1)
     compute = calibrated(PLAIN, truth)[1]
