@@ -38,7 +38,7 @@ HAVE_VENV     := $(VENV)/.stamp-venv
 HAVE_PACKAGES := $(VENV)/.stamp-packages
 HAVE_HOROVOD  := $(VENV)/.stamp-horovod
 
-.PHONY: help setup demo picture reproduce test test-browser test-slurm test-testbed lint bench horovod doctor clean distclean no-horovod-warning
+.PHONY: help setup demo picture reproduce ledger test test-browser test-slurm test-testbed lint bench horovod doctor clean distclean no-horovod-warning
 
 help:
 	@echo "make demo       set up, run every algorithm briefly, write the report ($(OUT)/report.html)"
@@ -46,7 +46,8 @@ help:
 	@echo "make test-browser  the report in Chromium: layout, sorting, filtering, sliders, accessibility, printing"
 	@echo "make test-slurm batch jobs on a real Slurm, which needs Debian's slurmctld, slurmd, slurm-client, munge, libpmix-dev"
 	@echo "make test-testbed  hosts from network namespaces with shaped links, which needs root and iproute2"
-	@echo "make reproduce  the five papers, claim by claim (SCALE=full: some hours), into docs/papers/LEDGER.md"
+	@echo "make reproduce  the five papers, claim by claim (SCALE=full: some hours), into runs/papers/LEDGER.md"
+	@echo "make ledger     docs/papers/LEDGER.md from the verdicts kept beside it and those of runs/papers, which it keeps"
 	@echo "make setup      only the set-up, in $(VENV)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      what the harness itself costs, against loops by hand, and what the input pipeline costs"
@@ -109,8 +110,12 @@ picture: setup
 # Each paper's quick study, one after the other, its claims decided, and all of them in one table.
 reproduce: setup
 	@for paper in $(PAPERS); do $(WITH) $(BIN)/paceline reproduce $$paper --$(SCALE) || failed=1; done; \
-	  $(WITH) $(BIN)/paceline reproduce ledger $(addprefix runs/papers/,$(addsuffix -$(SCALE),$(PAPERS))) -o docs/papers/LEDGER.md; \
+	  $(WITH) $(BIN)/paceline reproduce ledger $(addprefix runs/papers/,$(addsuffix -$(SCALE),$(PAPERS))) -o runs/papers/LEDGER.md; \
 	  exit $${failed:-0}
+
+ledger: setup
+	@$(WITH) $(BIN)/paceline reproduce ledger $(dir $(wildcard docs/papers/decided/*/claims.parquet runs/papers/*/claims.parquet)) \
+	  --keep docs/papers/decided -o docs/papers/LEDGER.md
 
 # What needs no mpirun first, on all cores; then what starts ranks of its own and wants the cores for itself.
 test: lint

@@ -225,6 +225,36 @@ def test_the_ledger_counts_and_lists(tmp_path: Path) -> None:
     assert "| A2 | s | exact | ○ not shown | a \\| b | 1 |" in text
 
 
+def test_of_a_claim_decided_at_both_scales_the_ledger_shows_the_full_one_and_can_keep_both(tmp_path, capsys) -> None:
+    from reports.papers import folder
+
+    def decided(name: str, scale: str, n: int, *ids: str) -> Path:
+        out = tmp_path / name
+        for part in ("", "t"):
+            (out / part).mkdir(exist_ok=True)
+        pd.DataFrame({"x": [2.0] * n}).to_parquet(out / "t" / TABLE)
+        rows = decide(paper(*map(claim, ids)), Evidence(out, scale)).rows  # type: ignore[arg-type]
+        claim_table.write(out, rows)
+        folder.write(out, "easgd", scale)  # type: ignore[arg-type]
+        return out
+
+    full, quick = decided("a", "full", 5, "A2"), decided("b", "quick", 3, "A1", "A2")
+    newer = decided("c", "quick", 4, "A1")
+    kept = tmp_path / "kept"
+    asked = [str(full), str(quick), str(newer), "--keep", str(kept)]
+    assert paceline.main(["reproduce", "ledger", *asked]) == 0
+    text = capsys.readouterr().out
+    rows = [line for line in text.splitlines() if line.startswith("| A")]
+    assert [row.split(" | ")[-2:] for row in rows if "`" in row] == [
+        ["4", "`paceline reproduce easgd --quick --only A1` |"],
+        ["5", "`paceline reproduce easgd --full --only A2` |"],
+    ]
+    assert sorted(path.name for path in kept.iterdir()) == ["easgd-full", "easgd-quick"]
+    assert claim_table.read(kept / "easgd-quick")["n"].tolist() == [4, 3], "what only the older folder has stays"
+    assert paceline.main(["reproduce", "ledger", *map(str, kept.iterdir())]) == 0
+    assert capsys.readouterr().out == text, "made again without the runs"
+
+
 # -- the command ------------------------------------------------------------------------------------------------------
 
 

@@ -11,11 +11,30 @@ from analysis.claim_table import VERDICTS, counts
 SIGNS = {"reproduced": "✓", "partly": "◐", "not shown": "○", "contradicted": "✗"}
 
 
+def merged(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Claims of several folders in one frame; of a claim that is there twice the later row, in the place of the first.
+
+    Args:
+        tables: rows of `analysis.claim_table.CLAIMS`; at least one frame.
+
+    Source: `analysis.claim_table`.
+
+    Example:
+        >>> old = pd.DataFrame({"paper": "P", "claim_id": ["A1", "A2"], "n": [1, 1]})
+        >>> merged([old, old.head(1).assign(n=2)])["n"].tolist()
+        [2, 1]
+    """
+    claims = pd.concat(tables, ignore_index=True)
+    place = claims.groupby(["paper", "claim_id"], sort=False).ngroup()
+    kept = place.drop_duplicates(keep="last").sort_values()
+    return claims.loc[kept.index].reset_index(drop=True)
+
+
 def ledger(tables: Iterable[pd.DataFrame]) -> str:
     """The ledger as Markdown.
 
     Args:
-        tables: rows of `analysis.claim_table.CLAIMS`, one frame for each paper.
+        tables: rows of `analysis.claim_table.CLAIMS`, paper by paper; of a claim that is there twice the later counts.
 
     Source: `analysis.claim_table`.
 
@@ -30,7 +49,7 @@ def ledger(tables: Iterable[pd.DataFrame]) -> str:
     lines[-1] += " fixed before the runs and stand in `analysis/papers`."
     if not found:
         return "\n".join([*lines, "", "Nothing has been decided yet.", ""])
-    claims = pd.concat(found, ignore_index=True)
+    claims = merged(found)
     lines += ["", "| paper | claims | " + " | ".join(VERDICTS) + " |", "|---|---:|" + "---:|" * len(VERDICTS)]
     per_paper = counts(claims)
     for row in per_paper.to_dict("records"):

@@ -1,7 +1,8 @@
 """`paceline reproduce PAPER`: runs what is missing of a paper's evidence, decides its claims, writes the report.
 
 Everything is resumable: a part that is there is not made again. `paceline reproduce ledger DIR...` puts the decided
-claims of several papers into one table. Heavy imports stand inside the functions, so that --help answers at once.
+claims of several papers into one table; `--keep` copies what was decided to where it outlives the runs. Heavy imports
+stand inside the functions, so that --help answers at once.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from analysis.papers.catalogue import NAMES
 from bench.settings import StudyError, nearest
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from analysis.papers.claim import Claim, Paper, Part
+    from analysis.papers.evidence import Scale
 
 LEDGER = "ledger"
 
@@ -41,6 +45,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--dry-run", action="store_true", help="say what would be run and decided")
     p.add_argument("--no-run", action="store_true", help="decide with what is there")
     p.add_argument("-o", "--output", type=Path, metavar="FILE", help="for ledger: the file (default: standard output)")
+    p.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DIR",
+        help="for ledger: copy what the folders decided, not their runs, below DIR",
+    )
     from bench.cli import add_data_dir
 
     add_data_dir(p)
@@ -55,7 +65,7 @@ def main(argv: list[str]) -> int:
     """
     a = parser().parse_args(argv)
     if a.paper == LEDGER:
-        return _ledger(a.directories, a.output)
+        return _ledger(a.directories, a.output, a.keep)
     if a.paper not in NAMES:
         raise StudyError(f"unknown paper {a.paper!r}{nearest(a.paper, [*NAMES, LEDGER])}")
     if a.directories:
@@ -67,7 +77,7 @@ def main(argv: list[str]) -> int:
     paper = paper_of(a.paper)
     claims = _chosen(paper, a.only)
     parts = [part for part in paper.parts if any(part.name in claim.parts for claim in claims)]
-    scale: Literal["quick", "full"] = "full" if a.full else "quick"
+    scale: Scale = "full" if a.full else "quick"
     out = a.out or Path("runs") / "papers" / f"{paper.name}-{scale}"
     if a.dry_run:
         return _show(paper, parts, claims, scale, out)
@@ -182,17 +192,28 @@ def _decide(paper: Paper, claims: Sequence[Claim], scale: Any, out: Path, failed
     return 1 if failed or wrong or decided.undecided else 0
 
 
-def _ledger(directories: Sequence[Path], output: Path | None) -> int:
+def _ledger(directories: Sequence[Path], output: Path | None, keep: Path | None) -> int:
+    """One table of all folders' claims: of one decided at both scales the full one, else that of the later folder."""
     from analysis import claim_table
-    from analysis.papers.ledger import ledger
+    from analysis.papers.ledger import ledger, merged
     from bench.records import write_atomic
+    from reports.papers import folder as results_folder
 
     if not directories:
         raise StudyError("ledger: no folder given (paceline reproduce ledger runs/papers/*-full)")
+    found: dict[tuple[str, Scale], list[pd.DataFrame]] = {}
     for folder in directories:
-        if not (folder / claim_table.FILE).is_file():
+        said = results_folder.read(folder) if (folder / claim_table.FILE).is_file() else None
+        if said is None:
             raise StudyError(f"ledger: {folder} holds no decided claims (make them with: paceline reproduce PAPER)")
-    text = ledger([claim_table.read(folder) for folder in directories])
+        found.setdefault(said, []).append(claim_table.read(folder))
+    tables = {said: merged(found[said]) for said in sorted(found, key=lambda it: (NAMES.index(it[0]), it[1] == "full"))}
+    for (paper, scale), claims in tables.items() if keep is not None else ():
+        to = Path(str(keep), f"{paper}-{scale}")
+        to.mkdir(parents=True, exist_ok=True)
+        claim_table.write(to, claims.to_dict("records"))
+        results_folder.write(to, paper, scale)
+    text = ledger(tables.values())
     if output is None:
         print(text)
     else:
