@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -38,6 +39,7 @@ from bench.watchdog import Watchdog
 from bench.worker import RankHandle
 from bench.workloads.base import Workload, digest
 from bench.workloads.cost_only import NoValues, asked_for_a_value
+from bench.workloads.registry import WorkloadSettings
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -116,7 +118,7 @@ def _simulated(
     wish: Callable[[], bool] | None,
     note: Callable[[str], None] | None,
 ) -> Verdict | None:
-    workload: Workload = cell.workload.settings.build(torch.device("cpu"), cell.workers)
+    workload = _built(cell.workload.settings, cell.workers)
     accelerated, device = None, "cpu"
     if cell.gradients not in ("none", "single") and sees_gpu(cell.device):
         accelerated = cell.workload.settings.build(torch.device("cuda"), cell.workers)
@@ -172,6 +174,12 @@ def _simulated(
         VIRTUAL,
         past,
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _built(settings: WorkloadSettings, workers: int) -> Workload:
+    """The workload of this run and often of the next: what it has recorded of its gradients need not be made again."""
+    return settings.build(torch.device("cpu"), workers)
 
 
 def _measured(
