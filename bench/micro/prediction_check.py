@@ -4,8 +4,10 @@
 
 For each algorithm, workload and number of workers of the study calibration-check, and over links limited to each rate
 [Gbit/s] with the fewest workers: samples/s as measured, as predicted by the simulator calibrated with `--calibrated`
-ranks right before, and their ratio. A second call with the same --out runs only what is missing. About 20 minutes on
-two cores; the machine should have nothing else to do.
+ranks right before, and their ratio; and what the predicted gradients take of the time of the measured ones. Where the
+second is below 1 and the first above it, the machine was slower during the runs than during the calibration. A second
+call with the same --out runs only what is missing. About 20 minutes on two cores; the machine should have nothing else
+to do.
 """
 
 from __future__ import annotations
@@ -77,17 +79,23 @@ def limited(text: str, rate_Gbit_per_s: float | None, seconds: float) -> str:
 
 
 def pairs(measured: Path, predicted: Path) -> pd.DataFrame:
-    """One row for each run: workload, algorithm, workers, measured and predicted samples/s, their ratio."""
+    """One row for each run: workload, algorithm, workers; samples/s measured and predicted, `ratio`; `gradients`: mean
+    time of the predicted gradients over that of the measured ones."""
     from bench.records import load
 
     columns = ["workload", "label", "workers"]
     sides = []
     for folder, name in ((measured, "measured"), (predicted, "predicted")):
-        runs = load(folder).runs
-        runs[name] = runs["samples"] / runs["duration_s"]
-        sides.append(runs[[*columns, name]])
+        results = load(folder)
+        gradients = results.events[results.events["kind"] == "gradient"]
+        mean_s = (gradients["t1_s"] - gradients["t0_s"]).groupby(gradients["run_id"]).mean()
+        runs = results.runs
+        runs[name], runs[f"{name}_s"] = runs["samples"] / runs["duration_s"], runs["run_id"].map(mean_s)
+        sides.append(runs[[*columns, name, f"{name}_s"]])
     table = sides[0].merge(sides[1], on=columns, how="outer")
-    return table.assign(ratio=table["predicted"] / table["measured"])
+    return table.assign(
+        ratio=table["predicted"] / table["measured"], gradients=table["predicted_s"] / table["measured_s"]
+    )
 
 
 def shown(table: pd.DataFrame) -> str:
@@ -95,11 +103,12 @@ def shown(table: pd.DataFrame) -> str:
     ordered = table.sort_values(["link", "workers", "workload", "label"], ascending=[False, True, True, True])
     lines = [
         f"  {'link':12s}{'n':>3s}  {'workload':22s}{'algorithm':16s}{'measured':>11s}{'predicted':>11s}{'ratio':>7s}"
+        f"{'gradients':>11s}"
     ]
     for row in ordered.itertuples():
         lines.append(
             f"  {row.link:12s}{row.workers:3d}  {row.workload:22s}{row.label:16s}{row.measured:11.0f}"
-            f"{row.predicted:11.0f}{row.ratio:7.2f}"
+            f"{row.predicted:11.0f}{row.ratio:7.2f}{row.gradients:11.2f}"
         )
     for (link, workers), part in ordered.groupby(["link", "workers"], sort=False):
         off = (part["ratio"] - 1).abs()
