@@ -59,11 +59,13 @@ Take = Callable[[Message], None]
 @dataclass(frozen=True, slots=True)
 class Layer:
     """Consecutive parameters of the flat vector that belong together; `is_block` tells a repeated block of the model
-    (a transformer layer) from its ends (embedding, head)."""
+    (a transformer layer) from its ends (embedding, head); `shapes` are those of its tensors, in order, empty if they
+    are not known."""
 
     name: str
     span: slice
     is_block: bool = True
+    shapes: tuple[tuple[int, ...], ...] = ()
 
     @property
     def size(self) -> int:
@@ -229,7 +231,7 @@ class Algorithm:
 
     `bytes_per_step` and `state` are formulas, shown to users and checked by tests: Python expressions of M (size of
     the parameter vector), n (workers), `opt` (the optimiser's state), `itemsize` (of a parameter), the numeric settings
-    by name, what `symbols` adds, and `ceil log2 min max`.
+    by name, what `symbols` and `model_symbols` add, and `ceil log2 min max`.
     """
 
     name: ClassVar[str]
@@ -285,6 +287,10 @@ class Algorithm:
 
     def symbols(self, size: int) -> dict[str, float]:
         """What the formulas may name beside the settings, such as the mean degree of a graph."""
+        return {}
+
+    def model_symbols(self, layers: Sequence[Layer]) -> dict[str, float]:
+        """What the formulas may name that depends on the shapes of the model's tensors."""
         return {}
 
     def decides_by_values(self) -> str:

@@ -25,6 +25,7 @@ _BUILT_IN = {
     "exact-diffusion": "algorithms.d2:ExactDiffusion",
     "gradient-tracking": "algorithms.gradient_tracking:GradientTracking",
     "choco-sgd": "algorithms.choco_sgd:ChocoSGD",
+    "power-gossip": "algorithms.power_gossip:PowerGossip",
     "sgp": "algorithms.sgp:SGP",
     "overlap-sgp": "algorithms.overlap_sgp:OverlapSGP",
     "ad-psgd": "algorithms.ad_psgd:ADPSGD",

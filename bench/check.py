@@ -5,6 +5,7 @@ Everything runs in the simulator on a quadratic in float64, where the right answ
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -78,9 +79,20 @@ def _brief(value: Any) -> str:
 
 
 def quadratic(workers: int, **settings: Any) -> Workload:
-    """P = 12, float64, noisy and different on every worker unless told otherwise."""
+    """P = 12, float64, noisy and different on every worker unless told otherwise.
+
+    Its four layers are matrices as square as can be, for algorithms that treat matrices in a way of their own.
+    """
     settings = {"dimension": 12, "noise": 0.3, "heterogeneity": 1.0, **settings}
-    return Quadratic(**settings).build(torch.device("cpu"), workers)
+    workload = Quadratic(**settings).build(torch.device("cpu"), workers)
+    workload.layers = [layer._replace(shapes=(squarest(layer.hi - layer.lo),)) for layer in workload.layers]
+    return workload
+
+
+def squarest(size: int) -> tuple[int, int]:
+    """Rows and columns of the most nearly square matrix of that many numbers."""
+    rows = next(a for a in range(math.isqrt(size), 0, -1) if size % a == 0)
+    return rows, size // rows
 
 
 def simulate(
@@ -293,7 +305,8 @@ def the_formulas_say_what_is_moved_and_kept(row: Row) -> None:
     opt = Optimizer(settings, workload.parameters, workload.dtype).state_nbytes
     steps = sum(handle.state.step for handle in simulation.workers)
     moved = sum(handle.recorder.nbytes for handle in simulation.handles) / steps
-    stated = evaluate(algorithm.bytes_per_step, algorithm, row.workers, vector, itemsize=ITEMSIZE)
+    layers = simulation.workers[0].layers
+    stated = evaluate(algorithm.bytes_per_step, algorithm, row.workers, vector, itemsize=ITEMSIZE, layers=layers)
     _small(f"bytes per step - {algorithm.bytes_per_step}", moved - stated, max(0.08 * stated, 1.0))
     kept = sum(
         handle.replica().data.nbytes
@@ -301,7 +314,7 @@ def the_formulas_say_what_is_moved_and_kept(row: Row) -> None:
         + sum(v.nbytes for v in handle.state.kept.values() if v.dim())
         for handle in simulation.workers
     )
-    stated = evaluate(algorithm.state, algorithm, row.workers, vector, opt, ITEMSIZE)
+    stated = evaluate(algorithm.state, algorithm, row.workers, vector, opt, ITEMSIZE, layers)
     _small(f"state per worker - ({algorithm.state}) [byte]", kept / row.workers - stated, max(0.03 * stated, 1.0))
 
 

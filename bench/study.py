@@ -559,5 +559,6 @@ def _layers(settings: WorkloadSettings) -> list[Layer]:
     """The layers of a workload's model, which must be built to be known."""
     import torch
 
-    spans = settings.build(torch.device("cpu"), 1).layers
-    return [Layer(name, slice(lo, hi), is_block) for name, lo, hi, is_block in spans]
+    from bench.layers import layers_of
+
+    return layers_of(settings.build(torch.device("cpu"), 1).layers)

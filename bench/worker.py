@@ -26,6 +26,7 @@ from bench.budget import Budget, Plan, Word
 from bench.cluster import HEADER_NBYTES, ring_wire_nbytes
 from bench.events import Recorder
 from bench.kernel import Future, Task, Wait
+from bench.layers import layers_of
 from bench.mailbox import Mailbox
 from bench.transports.base import (
     CONTROL,
@@ -129,9 +130,7 @@ class RankHandle:
     ) -> None:
         self.rank, self.size, self.seed = transport.rank, transport.size, seed
         self.servers, self.index = transport.ranks - transport.size, transport.rank - transport.size
-        self.layers: Sequence[Layer] = [
-            Layer(name, slice(lo, hi), is_block) for name, lo, hi, is_block in workload.layers
-        ]
+        self.layers: Sequence[Layer] = layers_of(workload.layers)
         self.rng = np.random.default_rng(seed_sequence(seed, self.rank, "algorithm"))
         self.state = State()
         self.snapshots: list[Snapshot] = []

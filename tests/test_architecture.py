@@ -28,7 +28,7 @@ LONGEST_ALGORITHM = 150  # lines; a file that needs more has helpers that belong
 HELPERS = {
     "__init__", "interface", "replica", "optim", "schedule", "topology", "matcha", "gossip", "push_sum", "pathsearch",
     "ring", "center", "compression", "sparsify", "fragments", "exchange", "shared", "formula", "registry",
-    "group_generator", "delayed_nesterov", "outer",
+    "group_generator", "delayed_nesterov", "outer", "low_rank",
 }  # fmt: skip
 
 ALGORITHMS = {

@@ -42,6 +42,7 @@ ALGORITHMS = tomllib.loads((STUDIES / "every-algorithm.toml").read_text())["algo
 VARIANTS = [
     {"name": "choco-sgd", "compressor": "random-k", "fraction": 0.1, "gamma": 0.3},
     {"name": "choco-sgd", "compressor": "low-bit", "gamma": 0.3},
+    {"name": "power-gossip", "rank": 3, "topology": "complete"},
     {"name": "diloco", "period": 3, "wire": "bfloat16"},
     {"name": "diloco", "period": 3, "wire": "fp8-e4m3", "drop": 0.4},
     {"name": "diloco", "period": 3, "wire": "e3m0-nozero"},

@@ -165,6 +165,10 @@ def test_every_algorithm_moves_its_closed_form_of_a_model_of_671e9_parameters(
             cell(algorithm=table)
         table = {"name": "choco-sgd", "compressor": "low-bit", "gamma": 0.3}
     workload = {"name": "sized-model", "preset": "deepseek-v3-671B", "dtype": "bfloat16"}
+    if table["name"] == "power-gossip":
+        with pytest.raises(StudyError, match="shapes of this model's tensors are not known"):
+            cell(algorithm=table, workload=workload, budget={"seconds": 90, "snapshots": 2})
+        return
     large = cell(algorithm=table, workload=workload, budget={"seconds": 90, "snapshots": 2}, network={"preset": "400G"})
     verdict = run_cell(large, tmp_path, world=None)
     assert verdict is not None

@@ -234,15 +234,15 @@ def _count(algorithm: Algorithm, n: int, layers: int, layer_size: int, steps: St
     """The bytes of a run on a stand-in model."""
     import pandas as pd
 
-    from algorithms.interface import Layer
     from algorithms.optim import OptimizerSettings
     from analysis.theory.traffic import StandIn, counts
     from bench.budget import Budget
     from bench.cluster import Compute, Network
+    from bench.layers import layers_of
     from bench.simulate import Simulation
 
     workload = StandIn(layers=layers, layer_size=layer_size, workers=n)
-    algorithm.check_model([Layer(name, slice(lo, hi), block) for name, lo, hi, block in workload.layers])
+    algorithm.check_model(layers_of(workload.layers))
     simulation = Simulation(
         algorithm,
         workload,

@@ -23,6 +23,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "d2-stability": gossip_rounds.d2_stability,
     "directed": gossip_rounds.directed,
     "compression": gossip_rounds.compression,
+    "low-rank": gossip_rounds.low_rank,
     "push-bias": push_bias.push_bias,
     "overlap": pace_of_gossip.overlap,
     "prague": pace_of_gossip.prague,

@@ -13,6 +13,7 @@ from algorithms.d2 import D2, ExactDiffusion
 from algorithms.d_psgd import DPSGD
 from algorithms.gradient_tracking import GradientTracking
 from algorithms.interface import Algorithm
+from algorithms.power_gossip import PowerGossip
 from algorithms.sgp import SGP
 from algorithms.topology import Topology
 from bench.budget import Budget
@@ -173,4 +174,23 @@ def compression(scale: Scale) -> Rows:
             algorithm = ChocoSGD(compressor=name, gamma=gamma, **settings)  # type: ignore[arg-type]
             left = spread(rounds(algorithm, start, count)) / spread(start)
             rows.append({"compressor": name, "fraction": fraction, "gamma": gamma, "rounds": count, "left": left})
+    return rows
+
+
+def low_rank(scale: Scale) -> Rows:
+    """What PowerGossip leaves of the consensus distance on a ring of 8 models, each four matrices of 32 x 32."""
+    marks = (100, 400, 1600) if scale == "full" else (100, 400)
+    rows = []
+    for seed in range(3):
+        start = scattered(8, 4 * 32 * 32, seed)
+        for rank in (1, 4):
+            rows += [
+                {
+                    "rank": rank,
+                    "seed": seed,
+                    "rounds": count,
+                    "left": spread(rounds(PowerGossip(rank=rank), start, count)) / spread(start),
+                }
+                for count in marks
+            ]
     return rows

@@ -47,12 +47,14 @@ class Batches(Protocol):
 
 
 class LayerSpan(NamedTuple):
-    """Consecutive parameters [lo, hi) that belong together; `is_block`: one of the model's repeated blocks."""
+    """Consecutive parameters [lo, hi) that belong together; `is_block`: one of the model's repeated blocks; `shapes` of
+    their tensors, in order, empty if they are not known."""
 
     name: str
     lo: int
     hi: int
     is_block: bool
+    shapes: tuple[tuple[int, ...], ...] = ()
 
 
 class Workload(Protocol):

@@ -6,6 +6,7 @@ Axes: P parameters, B batch, C classes, n replicas.
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,24 +25,27 @@ from bench.workloads.shares import TrainingSet
 from bench.workloads.vectorised import SMALL, Vectorised, evaluation_nbytes, largest_part
 
 
-def layers_of(names: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[LayerSpan]:
+def layers_of(names: Sequence[str], shapes: Sequence[Sequence[int]]) -> list[LayerSpan]:
     """Parameter tensors by layer of the model: "blocks.3.norm.weight" belongs to the block "blocks.3", "head.weight" to
     "head"; a layer that follows another of the same name is joined to it.
 
     Example:
         >>> [layer.name for layer in layers_of(["table", "blocks.0.w", "blocks.0.b", "blocks.1.w", "head.weight"],
-        ...                                    [(0, 4), (4, 6), (6, 7), (7, 9), (9, 13)])]
+        ...                                    [(2, 2), (1, 2), (1,), (2, 1), (4,)])]
         ['table', 'blocks.0', 'blocks.1', 'head']
     """
     layers: list[LayerSpan] = []
-    for name, (lo, hi) in zip(names, spans, strict=True):
+    lo = 0
+    for name, shape in zip(names, shapes, strict=True):
+        hi = lo + math.prod(shape)
         parts = name.split(".")
         numbered = next((k for k, part in enumerate(parts) if part.isdigit()), None)
         layer = parts[0] if numbered is None else ".".join(parts[: numbered + 1])
         if layers and layers[-1].name == layer:
-            layers[-1] = layers[-1]._replace(hi=hi)
+            layers[-1] = layers[-1]._replace(hi=hi, shapes=(*layers[-1].shapes, tuple(shape)))
         else:
-            layers.append(LayerSpan(layer, lo, hi, numbered is not None))
+            layers.append(LayerSpan(layer, lo, hi, numbered is not None, (tuple(shape),)))
+        lo = hi
     return layers
 
 
@@ -92,7 +96,7 @@ class ModuleWorkload:
         self.parameters = sum(self._sizes)
         ends = torch.tensor(self._sizes).cumsum(0).tolist()
         self.spans: Sequence[tuple[int, int]] = [(e - n, e) for e, n in zip(ends, self._sizes, strict=True)]
-        self.layers: Sequence[LayerSpan] = layers_of(self._names, self.spans)
+        self.layers: Sequence[LayerSpan] = layers_of(self._names, self._shapes)
         self.facts: Mapping[str, str] = {
             **problem.facts,
             **({"batch norm": BATCH_NORM_POLICY} if problem.calibration is not None else {}),

@@ -113,7 +113,7 @@ class QuadraticWorkload:
         cuts = [size * k // SPANS for k in range(SPANS + 1)]
         self.spans: Sequence[tuple[int, int]] = [(lo, hi) for lo, hi in itertools.pairwise(cuts) if hi > lo]
         self.layers: Sequence[LayerSpan] = [
-            LayerSpan(f"part {k}", lo, hi, True) for k, (lo, hi) in enumerate(self.spans)
+            LayerSpan(f"part {k}", lo, hi, True, ((hi - lo,),)) for k, (lo, hi) in enumerate(self.spans)
         ]
         self._noise = settings.noise / settings.batch_size**0.5
         self.eigenvalues = self._tensor(np.logspace(-np.log10(settings.condition), 0, size))

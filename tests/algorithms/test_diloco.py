@@ -28,6 +28,7 @@ from algorithms.shared import shared_generator
 from algorithms.streaming_diloco import StreamingDiLoCo
 from bench.budget import Budget
 from bench.cluster import Compute, Network
+from bench.layers import layers_of
 from bench.settings import build
 from bench.simulate import Simulation
 from bench.workloads.base import Workload
@@ -91,10 +92,6 @@ def run(
 def kept(simulation: Simulation, name: str) -> Tensor:
     """What the workers keep under a name [n, ...]."""
     return torch.stack([handle.state.kept[name] for handle in simulation.workers])
-
-
-def layers_of(workload: Workload) -> list[Layer]:
-    return [Layer(name, slice(lo, hi), is_block) for name, lo, hi, is_block in workload.layers]
 
 
 # -- references: the papers' lines, with whole matrices and masks in place of messages ---------------------------------
@@ -648,7 +645,7 @@ def test_fragments_of_a_transformer() -> None:
 def test_fragments_sum_to_the_whole(pattern: Any, own_ends: bool) -> None:
     """Identity 8: every parameter is in exactly one fragment."""
     gpt = ShakespeareGpt(size="0.2M").build(torch.device("cpu"), 2)
-    for layers in (GPT, layers_of(digits()), layers_of(quadratic(2)), layers_of(gpt), GPT[:1]):
+    for layers in (GPT, layers_of(digits().layers), layers_of(quadratic(2).layers), layers_of(gpt.layers), GPT[:1]):
         blocks = sum(layer.is_block for layer in layers) or len(layers)
         for count in range(1, blocks + 1):
             parts = fragments(layers, count=count, pattern=pattern, own_ends=own_ends)
@@ -822,7 +819,7 @@ def test_settings_that_do_not_fit_the_run() -> None:
     with pytest.raises(ValueError, match=r"c must lie in \[0, 1/4\]: got 0.3"):
         make("async-diloco", c=0.3).validate(4)
     make("async-diloco", c=0.3, buffer=3).validate(4)
-    layers = layers_of(quadratic(2))
+    layers = layers_of(quadratic(2).layers)
     with pytest.raises(ValueError, match="fragments must not exceed the model's 4 blocks: got 5"):
         StreamingDiLoCo(fragments=5).plan(layers)
     with pytest.raises(ValueError, match=r"offsets must be 2, one per fragment: got \[0\]"):

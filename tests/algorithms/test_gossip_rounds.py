@@ -1,4 +1,5 @@
-"""Gossip in rounds: D-PSGD, Gossip-PGA, D2, exact diffusion, gradient tracking, CHOCO-SGD.
+"""Gossip in rounds: D-PSGD, Gossip-PGA, D2, exact diffusion, gradient tracking, CHOCO-SGD; what all
+have in common of PowerGossip too, the rest of which is in test_power_gossip.
 
 Ids such as I9 or C6 are those of docs/oracles.md.
 """
@@ -52,8 +53,10 @@ ROWS = [
     Row("choco-sgd", {"compressor": "identity"}),
     Row("choco-sgd", {"compressor": "top-k", "fraction": 0.25}, workers=5),
     Row("choco-sgd", {"compressor": "low-bit"}),
+    Row("power-gossip", {}, workers=5),
+    Row("power-gossip", {"rank": 2, "topology": "star"}),
 ]
-FAMILY = ["d-psgd", "gossip-pga", "d2", "exact-diffusion", "gradient-tracking", "choco-sgd"]
+FAMILY = ["d-psgd", "gossip-pga", "d2", "exact-diffusion", "gradient-tracking", "choco-sgd", "power-gossip"]
 GRAPHS = {
     "ring": 5,
     "random-ring": 6,

@@ -32,6 +32,18 @@ def of_table(folder: Path, claim: str, part: str, rows: Any) -> str:
     return verdict(claim, evidence(folder, tables={part: rows}))
 
 
+def test_c10_needs_little_left_at_rank_one_and_less_in_every_later_round(tmp_path: Path) -> None:
+    def verdict(at_400: float = 0.03, later: float = 0.01, rank: int = 1) -> str:
+        left = {100: 0.25, 400: at_400, 1600: later}
+        rows = [{"rank": rank, "seed": s, "rounds": count, "left": x} for s in (0, 1) for count, x in left.items()]
+        return of_table(tmp_path, "C10", "low-rank", rows)
+
+    assert verdict() == "reproduced"
+    assert verdict(at_400=0.06) == "partly"
+    assert verdict(later=0.04) == "contradicted"
+    assert verdict(rank=4) == "not shown"
+
+
 # -- formulas ----------------------------------------------------------------------------------------------------------
 
 
