@@ -159,7 +159,8 @@ class QuadraticWorkload:
         """The gradients [k, P] and losses [k] of k replicas xs [k, P], newly allocated."""
         shifts, noise = (torch.stack(parts) for parts in zip(*batches, strict=True))
         outs = xs - shifts
-        losses = 0.5 * (outs * outs) @ self.eigenvalues + (noise * outs).sum(1)
+        # No matrix times vector: what BLAS makes of a row depends on how many there are, by processor.
+        losses = (0.5 * self.eigenvalues * outs.square() + noise * outs).sum(1)
         return outs.mul_(self.eigenvalues).add_(noise), losses
 
     @property

@@ -182,12 +182,25 @@ def recorded(function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tenso
 
 
 def _better(func: Any, args: tuple[Any, ...]) -> Any:
-    """The operation itself, or what is faster for these arguments."""
+    """The operation itself, or what is faster or more reliable for these arguments."""
+    if func is aten.bmm.default and args[0].is_cpu and 1 in (args[0].shape[1], args[1].shape[2]):
+        return bmm_of_vectors
     if func not in NARROW_SOFTMAX or len(args) < 3:
         return func
     x, dim = args[0], args[-2]
     narrow = x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.shape[dim] < NARROW
     return NARROW_SOFTMAX[func] if narrow else func
+
+
+def bmm_of_vectors(a: Tensor, b: Tensor) -> Tensor:
+    """a [k, m, n] times b [k, n, p], where m or p is 1.
+
+    On some processors what MKL makes of a vector times a matrix depends, in the last bit, on where in memory they lie,
+    and so on which others of the k go with them.
+    """
+    if a.shape[1] == 1:
+        return (a.mT * b).sum(1, keepdim=True)
+    return (a * b.mT).sum(2, keepdim=True)
 
 
 def log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:

@@ -138,18 +138,18 @@ def kept(simulation: Simulation) -> dict[tuple[int, int], Tensor]:
     }
 
 
-ORACLES = [
-    oracle_recursion,
-    oracle_full_rank_is_d_psgd,
-    oracle_mean_stays,
-    oracle_low_rank_goes_at_once,
-    oracle_ends_keep_the_same_factors,
+ORACLES: list[tuple[str, Oracle]] = [
+    (NAME, oracle_recursion),
+    (NAME, oracle_full_rank_is_d_psgd),
+    (NAME, oracle_mean_stays),
+    (NAME, oracle_low_rank_goes_at_once),
+    (NAME, oracle_ends_keep_the_same_factors),
 ]
 
 
-@pytest.mark.parametrize("oracle", ORACLES, ids=lambda oracle: oracle.__name__)
-def test_oracle(oracle: Oracle) -> None:
-    oracle(algorithm_class(NAME))
+@pytest.mark.parametrize(("name", "oracle"), ORACLES, ids=lambda value: getattr(value, "__name__", value))
+def test_oracle(name: str, oracle: Oracle) -> None:
+    oracle(algorithm_class(name))
 
 
 @pytest.mark.parametrize(("rank", "rounds", "left"), [(1, 100, 0.246), (1, 400, 0.025), (4, 100, 0.026)])

@@ -219,7 +219,8 @@ def test_xtrace_is_the_mean_of_its_definition_and_its_error_the_jackknife() -> N
 def test_a_matrix_of_low_rank_is_traced_exactly_by_what_finds_its_range(dtype: torch.dtype) -> None:
     matrix = with_spectrum(SPECTRA["low rank"])
     for estimate in (hutch_plus_plus(Matrix(matrix.to(dtype)), 30), xtrace(Matrix(matrix.to(dtype)), 30)):
-        assert abs(estimate.estimate - 17) < 3 * estimate.standard_error
+        rounding = 17 * 4 * torch.finfo(dtype).eps
+        assert abs(estimate.estimate - 17) < 3 * estimate.standard_error + rounding
         assert estimate.standard_error < 2000 * torch.finfo(dtype).eps
     assert hutchinson(Matrix(matrix), 30).standard_error > 0.1
 

@@ -31,7 +31,7 @@ def test_every_claim_has_its_evidence_and_none_decides_without(tmp_path: Path) -
     names = {part.name for part in PAPER.parts}
     assert {part for claim in PAPER.claims for part in claim.parts} == names
     assert {part.name for part in PAPER.parts if part.kind == "experiment"} == set(experiments("dsgd-aau"))
-    expected = {f"B{k}" for k in range(1, 12)} | {f"C{k}" for k in range(1, 17) if k != 10}  # no PowerGossip here
+    expected = {f"B{k}" for k in range(1, 12)} | {f"C{k}" for k in range(1, 17)}
     assert {claim.id for claim in PAPER.claims} == expected | {"B4s", "B5s"}
     for claim in PAPER.claims:
         with pytest.raises(Missing):
