@@ -14,6 +14,7 @@ from bench.workloads import module, vectorised
 from bench.workloads.define import workload
 from bench.workloads.problem import Problem, Samples
 from bench.workloads.registry import settings_class
+from bench.workloads.replay import bmm_of_vectors
 from bench.workloads.vectorised import PARTS, SMALL, Vectorised, evaluation_nbytes, largest_part, parts_of
 from tests.gpu.support import needs_gpu
 from tests.workloads.test_every_workload import OTHERS, of
@@ -180,6 +181,16 @@ def test_a_gradient_does_not_depend_on_how_many_others_go_with_it(name, data_fol
     for lo, hi in ((0, 1), (3, 5), (0, 7), (100, 128), (10, 110)):
         found, some = w.gradients(xs[lo:hi], batches[lo:hi])
         assert torch.equal(found, want[lo:hi]) and torch.equal(some, losses[lo:hi])
+
+
+@pytest.mark.parametrize(("m", "p"), [(1, 123), (123, 1), (1, 1)])
+def test_products_with_a_vector_do_not_depend_on_where_they_lie(m, p):
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(32, m, 37, generator=generator), torch.randn(32, 37, p, generator=generator)
+    want = bmm_of_vectors(a, b)
+    torch.testing.assert_close(want, torch.bmm(a, b))
+    for lo, hi in ((0, 1), (3, 5), (9, 32)):
+        assert torch.equal(bmm_of_vectors(a[lo:hi].clone(), b[lo:hi].clone()), want[lo:hi])
 
 
 @pytest.mark.parametrize("source", [vectorised, module], ids=lambda source: source.__name__)

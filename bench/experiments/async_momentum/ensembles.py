@@ -30,7 +30,7 @@ LARGEST, CONDITION, DIMENSION = 2.0, 40.0, 40
 
 def memoryless(scale: Scale) -> Rows:
     """The center's moments over runs with memoryless workers: one row per M, mu_L, a and write."""
-    runs = 1500 if scale == "quick" else 15_000
+    runs = 1500 if scale == "quick" else 5000
     rows: Rows = []
     for workers, writes in ((1, 30), (2, 40), (4, 60), (8, 80)) if scale == "quick" else (
         (1, 30), (2, 40), (4, 60), (8, 80), (16, 160),
@@ -43,7 +43,7 @@ def memoryless(scale: Scale) -> Rows:
 def other_laws(scale: Scale) -> Rows:
     """The same for compute times that are nearly or exactly equal, with the staleness at each write (JSON: how many
     runs had 0, 1, ..)."""
-    runs = 800 if scale == "quick" else 8000
+    runs = 800 if scale == "quick" else 4000
     rows: Rows = []
     for workers in (4, 8) if scale == "quick" else (4, 8, 16):
         rows += _moments(workers, 0.0, NORMAL, "normal", writes=80, runs=runs)

@@ -22,7 +22,7 @@ def histogram(scale: Scale) -> Rows:
     rows: Rows = []
     for workers in (2, 4, 8, 16) if scale == "quick" else (2, 4, 8, 16, 32):
         # The share of fresh gradients, 1/M, must be known to a percent or better.
-        writes = max(100_000, 25_000 * workers) * (1 if scale == "quick" else 4)
+        writes = max(100_000, 25_000 * workers) * (1 if scale == "quick" else 2)
         found: list[int] = []
 
         def note(gradient: Gradient, version: int, found: list[int] = found) -> None:
