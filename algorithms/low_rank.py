@@ -69,6 +69,11 @@ class Split:
         used = parts[:count] if step % 2 else parts[count:]
         return [torch.linalg.qr(part.view(-1, self.rank))[0] for part in used]
 
+    def keep_(self, factors: Tensor, difference: Tensor, step: int) -> None:
+        """Put what a step made, of the difference of what both ends sent, into its place among the edge's factors."""
+        lo = self.factors(2) if step % 2 else 0  # all P come first
+        factors[lo : lo + self.factors(step)] = difference[: self.factors(step)]
+
     def sent(self, x: Tensor, bases: Sequence[Tensor], step: int) -> Tensor:
         """What a worker sends of its model x [P]: its matrices times the bases, and the rest whole."""
         parts = []

@@ -78,8 +78,7 @@ class PowerGossip(Gossip):
                 # Both ends subtract the same way round, so that they keep the same bits as their factors.
                 difference = sent[j] - other if w.rank < j else other - sent[j]
                 split.add_(change, difference, bases[j], t, -weight if w.rank < j else weight)
-                new = difference[: split.factors(t)]
-                (factors[j][-len(new) :] if t % 2 else factors[j][: len(new)]).copy_(new)
+                split.keep_(factors[j], difference, t)
             x.add_(change)
 
     @staticmethod

@@ -85,5 +85,6 @@ def _compile(module: str, old: str, new: str, instead: dict[str, types.ModuleTyp
 def notices(mutation: Mutation) -> None:
     """The oracle fails on the class with the bug (a deadlock or an error counts), and on nothing else."""
     mutation.oracle(algorithm_class(mutation.name))
+    with_bug = mutated(mutation)  # outside: an edit that finds nothing to edit must not pass for a bug that is noticed
     with pytest.raises((AssertionError, TaskFailed, Stuck)):
-        mutation.oracle(mutated(mutation))
+        mutation.oracle(with_bug)

@@ -533,7 +533,7 @@ MUTATIONS = [
         oracle_sgp_one_peer_is_exact_after_log2_n_steps, "algorithms.push_sum",
     ),
     Mutation(
-        "sgp", "the weight that is sent also stays", "weight.sub_(receivers * float(part[-1]))", "pass",
+        "sgp", "the weight that is sent also stays", "weight.sub_(part[-1].double() * receivers)", "pass",
         oracle_sgp_finds_the_mean_on_an_irregular_digraph, "algorithms.push_sum",
     ),
     Mutation(
@@ -550,7 +550,9 @@ MUTATIONS = [
         oracle_overlap_sgp_is_the_delayed_matrix_recursion,
     ),
     Mutation(
-        "agp", "the step is not scaled", "alpha=weight)", "alpha=1.0)", oracle_agp_at_equal_speeds_is_a_matrix_recursion
+        "agp", "the step is not scaled",
+        "x.addcmul_(self.optimizer.update(gradient, x / self.weight), self.weight.to(x.dtype))",
+        "x.add_(self.optimizer.update(gradient, x / self.weight))", oracle_agp_at_equal_speeds_is_a_matrix_recursion,
     ),
     Mutation(
         "agp", "one peer, but the shares of all", "push_(x, weight, len(receivers))",
@@ -558,7 +560,7 @@ MUTATIONS = [
         oracle_agp_conserves_numerators_and_weights,
     ),
     Mutation(
-        "agp", "models arrive without their weight", "weight.add_(float(part[-1]))", "pass",
+        "agp", "models arrive without their weight", "weight.add_(part[-1])", "pass",
         oracle_agp_at_equal_speeds_is_a_matrix_recursion, "algorithms.push_sum",
     ),
     Mutation(

@@ -637,8 +637,8 @@ MUTATIONS: list[Mutation] = [
     Mutation(
         "sa-asgd",
         "staleness since the sender's last but one reading",
-        "            read[message.src] = center.version\n",
-        "            read[message.src] = center.version - 1\n",
+        "waiting.zero_()\n            read[message.src] = center.version\n",
+        "waiting.zero_()\n            read[message.src] = center.version - 1\n",
         oracle_staleness_in_turn,
     ),
     Mutation(

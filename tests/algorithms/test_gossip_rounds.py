@@ -703,7 +703,7 @@ MUTATIONS = [
         "            x.apply_(g, opt)\n            if t % self.period == 0:\n",
         oracle_pga_with_an_endless_period,
     ),
-    Mutation("d2", "corrects the wrong way", "data=g.data + c", "data=g.data - c", oracle_d2_recursion),
+    Mutation("d2", "corrects the wrong way", "with_data(g.data + c)", "with_data(g.data - c)", oracle_d2_recursion),
     Mutation("d2", "divides by the next step's rate", "alpha=1 / lr", "alpha=1 / opt.lr", oracle_d2_with_a_schedule),
     Mutation("d2", "forgets the lazy weights", "if self.lazy else mean)", "if False else mean)", oracle_d2_recursion),
     Mutation(

@@ -195,6 +195,8 @@ def test_settings_and_models_that_do_not_fit_are_refused() -> None:
         make(NAME).check_model([Layer("blocks.0", slice(0, 10))])
 
 
+HELPER = "algorithms.low_rank"
+
 MUTATIONS = [
     Mutation(
         NAME, "moves both ends the same way", "-weight if w.rank < j else weight", "-weight", oracle_mean_stays,
@@ -205,16 +207,16 @@ MUTATIONS = [
     ),
     Mutation(
         NAME, "does not make its bases orthonormal", "torch.linalg.qr(part.view(-1, self.rank))[0]",
-        "part.view(-1, self.rank)", oracle_recursion,
+        "part.view(-1, self.rank)", oracle_recursion, module=HELPER,
     ),
     Mutation(
         NAME, "begins anew in every step",
-        "                (factors[j][-len(new) :] if t % 2 else factors[j][: len(new)]).copy_(new)\n", "",
+        "                split.keep_(factors[j], difference, t)\n", "",
         oracle_recursion,
     ),
     Mutation(
         NAME, "moves what travels whole the wrong way", "change[span].add_(", "change[span].sub_(",
-        oracle_full_rank_is_d_psgd,
+        oracle_full_rank_is_d_psgd, module=HELPER,
     ),
     Mutation(
         NAME, "draws other factors at either end", "low, high = sorted((w.rank, j))", "low, high = w.rank, j",
