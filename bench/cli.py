@@ -75,7 +75,7 @@ def main_run(argv: list[str]) -> int:
     check(cells)
     out = arguments.out or Path("runs") / loaded.table.name
     if arguments.dry_run:
-        return show_jobs(jobs_of(cells, expected_s), out)
+        return show_jobs(jobs_of(cells, durations()), out)
     check_out(out)
     interruption.ASKED.install()
     if (ranks := started.inside_mpi()) > 0:
@@ -83,7 +83,7 @@ def main_run(argv: list[str]) -> int:
 
     def supervised(launcher: Launcher, these: Sequence[Cell]) -> int:
         try:
-            failed, total = carry_out(loaded, out, launcher, expected_s, these, grace_s=arguments.grace)
+            failed, total = carry_out(loaded, out, launcher, durations(), these, grace_s=arguments.grace)
         except KeyboardInterrupt:
             return interrupted(out)
         except interruption.Interrupted as by:
@@ -110,7 +110,7 @@ def part_of(cells: list[Cell], part: str) -> list[Cell]:
     if not (slash and k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
         raise StudyError(f"--part: expected K/N with 1 <= K <= N, such as 1/4: got {part!r}")
     ordered = sorted(cells, key=lambda cell: (cell.transport, cell.ranks))  # stable: else in the study's order
-    lengths = [expected_s(cell) for cell in ordered]
+    lengths = [budget_s(cell) for cell in ordered]  # not what is measured here: all jobs of an array must agree
     total, before, own = sum(lengths), 0.0, []
     for cell, length in zip(ordered, lengths, strict=True):
         if int(int(n) * (before + length / 2) / total) == int(k) - 1:
@@ -196,8 +196,16 @@ def tell_end(failed: int, total: int, out: Path) -> int:
     return 1 if failed else 0
 
 
-def expected_s(cell: Cell) -> float:
-    """Guess of how long a run takes [s]."""
+def durations() -> Callable[[Cell], float]:
+    """Guesses of how long runs take [s]: of measured ones the budget, of simulated ones what gradients cost here."""
+    from bench.pilot import Pilot
+
+    pilot = Pilot(seconds=0.0)
+    return lambda cell: pilot.wall_s(cell) if cell.transport == "simulated" else budget_s(cell)
+
+
+def budget_s(cell: Cell) -> float:
+    """A run's budget [s], virtual if it is simulated, or a guess where that is in steps: the same on every machine."""
     seconds = cell.workload.budget.seconds
     return 5.0 if seconds is None else seconds
 
@@ -275,7 +283,7 @@ def show_jobs(jobs: list[Job], out: Path) -> int:
         done = is_complete(out, job.run_id)
         total += 0.0 if done else job.budget_s
         print(f"{'complete' if done else 'to run  '}  {job.ranks:3d} ranks  {job.budget_s:7.1f} s  {job.run_id}")
-    print(f"{len(jobs)} runs, about {clock(total)} of budgets still to run; results would be in {out}")
+    print(f"{len(jobs)} runs, about {clock(total)} still to run; results would be in {out}")
     return 0
 
 
@@ -314,7 +322,7 @@ def _run_inside(loaded: Study, cells: list[Cell], out: Path, ranks: int) -> int:
             display.note(run, f"interrupted {what['where']}")
 
     if rank == 0:
-        display.begin(len(cells), 0, sum(expected_s(c) for c in cells))
+        display.begin(len(cells), 0, sum(map(durations(), cells)))
     measured = [c for c in cells if c.transport != "simulated"]
     all_run = not measured or session.on_mpi(measured, out, say=say)
     if rank == 0 and all_run:

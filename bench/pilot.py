@@ -27,11 +27,15 @@ SECONDS = 8.0
 
 
 class Pilot:
-    """Guesses for the runs of a study; what they have in common is tried once."""
+    """Guesses for the runs of a study; what they have in common is tried once.
 
-    def __init__(self) -> None:
+    Args:
+        seconds: for all pilots without gradients together; 0 has none, for a guess at once that leaves the network out.
+    """
+
+    def __init__(self, seconds: float = SECONDS) -> None:
         self._paces: dict[Hashable, Pace] = {}
-        self._left_s = SECONDS
+        self._left_s = seconds
 
     def wall_s(self, cell: Cell) -> float:
         """Guess of how long a simulated run takes on one core of this machine [s].

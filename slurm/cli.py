@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     """Submit: 0 if all jobs are in the queue, 1 if Slurm refused one, 2 if the study or the site cannot be used."""
     arguments = parser().parse_args(argv)
     from bench import study
-    from bench.cli import check_out, expected_s, part_of
+    from bench.cli import budget_s, check_out, part_of
     from slurm import jobs
     from slurm.site import read
 
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
         *(word for name in arguments.only for word in ("--only", name)),
         *(word for name in arguments.without for word in ("--without", name)),
     ]
-    parts = [sum(map(expected_s, part_of(cells, f"{k + 1}/{arguments.array}"))) for k in range(arguments.array)]
+    parts = [sum(map(budget_s, part_of(cells, f"{k + 1}/{arguments.array}"))) for k in range(arguments.array)]
     found = Path(arguments.study)
     planned = jobs.plan(
         loaded.table.name, out, str(found.absolute()) if found.is_file() else arguments.study,

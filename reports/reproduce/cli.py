@@ -148,14 +148,14 @@ def make_table(asked: tuple[str, str, Any, Path]) -> int:
 
 def _run_study(paper: Paper, part: Part, scale: Any, out: Path) -> int:
     """Run what is missing of a study, then its probes; how many runs failed."""
-    from bench.cli import carry_out, check, expected_s
+    from bench.cli import carry_out, check, durations
     from bench.scales import study_of
     from bench.study import resolve
 
     study = resolve(study_of(paper.name, part.name, scale), where=f"{paper.name}/{part.name}")
     check(list(study.cells()))
     print(f"{part.name}: {part.what}", file=sys.stderr)
-    failed, _ = carry_out(study, out / part.name, "mpirun", expected_s)
+    failed, _ = carry_out(study, out / part.name, "mpirun", durations())
     for probe in part.probes:
         from analysis.probes.cli import main as probing
 
