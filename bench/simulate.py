@@ -209,6 +209,10 @@ class Simulation:
         self.kernel.cancel_all()
         return self
 
+    def give_up(self) -> None:
+        """Have `run` return at once, as nothing more of this run is wanted: it cannot go on, nor be saved."""
+        self._given_up = True
+
     def _one_less(self) -> None:
         self._left -= 1
 
@@ -216,7 +220,7 @@ class Simulation:
         if self._wished and self._left:
             self._wished = False
             if not self.can_be_interrupted:
-                self._given_up = True
+                self.give_up()
             elif not self.algorithm.kept_between_steps:
                 for handle in self.workers:
                     handle.stop()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from bench.budget import Budget, Plan
 from bench.cluster import Compute, Network
@@ -211,3 +212,14 @@ def test_a_slow_network_does_not_lose_the_servers_snapshots() -> None:
     simulation = Simulation(make("easgd", period=1), quadratic(3), workers=3, seed=1, compute=UNEQUAL, network=network)
     simulation.run(Budget(seconds=3.0, snapshots=8))
     assert [s.number for s in simulation.server.snapshots] == list(range(9))
+
+
+def test_a_run_that_is_given_up_returns_at_once_before_its_end():
+    def give_up(step: int, now_s: float, loss: Tensor) -> None:
+        if step == 5:
+            simulation.give_up()
+
+    simulation = Simulation(make("ad-psgd"), quadratic(4), workers=4, seed=0, compute=UNEQUAL, on_step=give_up)
+    simulation.run(Budget(steps=50, snapshots=1))
+    assert simulation.interrupted and simulation.workers[0].state.computed == 5
+    assert all(handle.state.computed < 50 for handle in simulation.workers)

@@ -30,10 +30,9 @@ LARGEST, CONDITION, DIMENSION = 2.0, 40.0, 40
 
 def memoryless(scale: Scale) -> Rows:
     """The center's moments over runs with memoryless workers: one row per M, mu_L, a and write."""
-    runs = 1500 if scale == "quick" else 5000
     rows: Rows = []
-    for workers, writes in ((1, 30), (2, 40), (4, 60), (8, 80)) if scale == "quick" else (
-        (1, 30), (2, 40), (4, 60), (8, 80), (16, 160),
+    for workers, writes, runs in ((1, 30, 1500), (2, 40, 1500), (4, 60, 1500), (8, 80, 1500)) if scale == "quick" else (
+        (1, 30, 1500), (2, 40, 20_000), (4, 60, 20_000), (8, 80, 8000), (16, 160, 5000),
     ):  # fmt: skip
         for momentum in (0.0,) if workers < 4 else (0.0, 0.3, -0.5):
             rows += _moments(workers, momentum, MEMORYLESS, "exponential", writes=writes, runs=runs)
@@ -106,6 +105,8 @@ def _path(
     def note(gradient: Gradient, version: int) -> None:
         path.append(center.data.numpy().copy())
         staleness.append(version - gradient.version)
+        if len(staleness) == writes:
+            run.give_up()
 
     watch(center, note)
     # One segment, since at the end of each the workers wait for each other. With memoryless times the number of writes

@@ -240,6 +240,12 @@ def test_a_path_holds_every_write_and_its_staleness() -> None:
         assert path[t + 1] == pytest.approx(path[t] - h * path[t - late], abs=1e-14)
 
 
+def test_a_run_that_is_given_up_after_its_last_write_has_the_path_of_one_that_goes_on() -> None:
+    longer, late = ensembles._path(3, 0.3, MEMORYLESS, 1, 0.5, 4, 8.0, writes=60)
+    shorter, staleness = ensembles._path(3, 0.3, MEMORYLESS, 1, 0.5, 4, 8.0, writes=25)
+    assert np.array_equal(shorter, longer[:26]) and staleness == late[:25]
+
+
 def test_moments_of_a_small_ensemble() -> None:
     rows = pd.DataFrame(ensembles._moments(2, 0.0, MEMORYLESS, "exponential", writes=6, runs=5))
     assert len(rows) == ensembles.DIMENSION * 7
