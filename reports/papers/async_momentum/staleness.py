@@ -105,6 +105,10 @@ def ranks(evidence: Evidence, material: Material) -> PaperFigure:
     return PaperFigure("async-ranks", title, panels("async-ranks", title, "", parts), text, table, ("B2",))
 
 
+def _from_to(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else t("{low} to {high}", low=f"{low:,}", high=f"{high:,}")
+
+
 def paths(evidence: Evidence, material: Material) -> PaperFigure:
     """The mean path of the center beside heavy ball, and beside theorem 2 for other compute times.
 
@@ -112,11 +116,12 @@ def paths(evidence: Evidence, material: Material) -> PaperFigure:
         Missing: one of the experiments has not been made.
     """
     random, other = evidence.table("mean-path"), evidence.table("other-laws")
-    lines, known, runs, off = [], [], 0, 0.0
+    lines, known, counts, off = [], [], [], 0.0
     own = random[(random["momentum"] == 0) & (random["workers"] > 1)]
     for i, (workers, rows) in enumerate(own.groupby("workers", sort=True)):
         m, path = int(str(workers)), at_share(rows, SHARE)
-        runs, a = int(path["runs"].iloc[0]), float(path["a"].iloc[0])
+        counts.append(runs := int(path["runs"].iloc[0]))
+        a = float(path["a"].iloc[0])
         ball = heavy_ball_path(quadratic([a]), [1.0], writes=len(path) - 1, lr=1.0, implicit=1 - 1 / m)[:, 0]
         lines.append(Line(f"M = {m}", LOOKS[1 + i], path["write"], path["mean"], n=runs))
         known.append(Known("heavy ball, 1 - 1/M", path["write"], ball))
@@ -147,7 +152,8 @@ def paths(evidence: Evidence, material: Material) -> PaperFigure:
         "ball with momentum 1 - 1/M (dashed). Further on, other compute times of the same mean, at three quarters of "
         "the stable rate: up to {ball} off heavy ball, and at most {theorem} off theorem 2 with the staleness as it "
         "was counted (hollow).",
-        runs=f"{runs:,}", off=words.number(off, 2), ball=words.number(of_ball, 2), theorem=words.number(of_theorem, 2),
+        runs=_from_to(min(counts), max(counts)), off=words.number(off, 2),
+        ball=words.number(of_ball, 2), theorem=words.number(of_theorem, 2),
     )  # fmt: skip
     table = of_panels(
         "async-paths", t("Mean path by write"), parts, x=t("Writes"), y=t("Mean distance, start = 1"),
