@@ -19,7 +19,12 @@ from analysis.theory.delays import constant_limit, memoryless_limit
 
 SHARES = (0.1, 0.25, 0.5)
 """Of the largest rate that is stable in mean square: where the mean path is compared."""
-ERRORS = 3.0
+ERRORS = 4.0
+"""Largest standard errors that are left to chance.
+
+Of tables of workers that write in random order, for which heavy ball is exact, one in five has a case beyond 3 (by
+drawing: 1, 3, 7, 10 % with 2, 4, 8, 16 workers), one in 40 beyond 3.5; of 600, 600, 400, 150 draws one was beyond 4.
+"""
 ROUNDING = 1e-9
 AWAY = 0.05
 """Of the start: how far a path predicted from a measured law may be off."""
@@ -123,9 +128,9 @@ CLAIMS = (
         "rate a/M; explicit momentum of the server adds to it as theorem 6 says.",
         kind="exact",
         expected="theorems 3, 5 and 6, begun with a whole gradient",
-        tolerance="3 standard errors of the mean, at its largest",
+        tolerance="4 standard errors of the mean, at its largest",
         rule="The mean over runs of the registered async-sgd, at 10, 25 and 50 % of the largest rate that is stable in "
-        "mean square, explicit momentum 0, 0.3 and -0.5. Reproduced if it is within 3 largest standard errors of heavy "
+        "mean square, explicit momentum 0, 0.3 and -0.5. Reproduced if it is within 4 largest standard errors of heavy "
         "ball at every write in every case; partly from 90 % of the cases on; contradicted below; not shown with fewer "
         "than 12.",
         parts=("mean-path",),
