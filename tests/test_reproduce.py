@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -259,32 +260,102 @@ def test_of_a_claim_decided_at_both_scales_the_ledger_shows_the_full_one_and_can
 
 
 def test_experiments_are_made_once_and_claims_are_decided_and_reported(tmp_path, monkeypatch, capsys) -> None:
+    from bench.experiments.easgd import EXPERIMENTS
     from reports.papers import folder
-    from reports.reproduce import cli
 
     made = []
 
-    def make_table(asked):
-        made.append(asked[1])
-        asked[3].parent.mkdir(parents=True)
-        pd.DataFrame({"x": [1.8, 2.2]}).to_parquet(asked[3])
-        return 2
+    def experiment(scale):
+        made.append(scale)
+        return [{"x": 1.8}, {"x": 2.2}]
 
-    monkeypatch.setattr(cli, "make_table", make_table)
+    monkeypatch.setitem(EXPERIMENTS, "t", experiment)
     monkeypatch.setattr("analysis.papers.catalogue.paper", lambda name: paper(claim("A1"), claim("A2")))
     out = tmp_path / "out"
     for _ in range(2):
         assert paceline.main(["reproduce", "easgd", "--out", str(out)]) == 0
-    assert made == ["t"], "what is there is not made again"
+    assert made == ["quick"], "what is there is not made again"
     assert list(claim_table.read(out)["verdict"]) == ["reproduced", "reproduced"]
     pd.DataFrame({"x": [9.0]}).to_parquet(out / "t" / TABLE)
-    assert paceline.main(["reproduce", "easgd", "--only", "A2", "--out", str(out)]) == 1
+    assert paceline.main(["reproduce", "easgd", "--no-run", "--only", "A2", "--out", str(out)]) == 1
     assert list(claim_table.read(out)["verdict"]) == ["reproduced", "contradicted"], "the others stay"
     said = capsys.readouterr()
     assert "exact claims that were not reproduced: A2" in said.err
     page = (out / "report.html").read_text()
     assert "A paper" in page and "contradicted" in page
     assert folder.read(out) == ("easgd", "quick"), "so that the report draws the paper's figures"
+
+
+def test_a_table_of_other_source_is_made_again(tmp_path, monkeypatch) -> None:
+    from bench.experiments.easgd import EXPERIMENTS
+
+    made = []
+    monkeypatch.setitem(EXPERIMENTS, "t", lambda scale: made.append(scale) or [{"x": 2.0}])
+    monkeypatch.setattr("analysis.papers.catalogue.paper", lambda name: paper(claim("A1")))
+    table = tmp_path / "t" / TABLE
+    table.parent.mkdir()
+    pd.DataFrame({"x": [9.0]}).to_parquet(table)  # says nothing of its source
+    ask = ["reproduce", "easgd", "--out", str(tmp_path)]
+    assert paceline.main(ask) == 0 and made == ["quick"]
+    assert paceline.main(ask) == 0 and made == ["quick"]
+    monkeypatch.setattr("bench.experiments.version.version", lambda *_: "another")
+    assert paceline.main(ask) == 0 and made == ["quick", "quick"]
+
+
+def test_the_version_of_an_experiment_is_of_what_it_does_at_a_scale(tmp_path, monkeypatch) -> None:
+    """A package of three modules: two experiments, one of which uses what the third says."""
+    from bench.experiments import version as versions
+
+    sources = {
+        "one": '"""One."""\nfrom made_up.shared import RATE\n\n\ndef run(scale):\n    return [{"rate": RATE}]\n',
+        "two": "def run(scale):\n    return []\n",
+        "shared": "RATE = 0.1\n",
+        "__init__": "from made_up import one, two\n",
+    }
+    package = tmp_path / "made_up"
+    package.mkdir()
+    monkeypatch.setattr(versions, "PACKAGE", "made_up")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def told(**changed: str) -> list[str]:
+        for name, source in (sources | changed).items():
+            (package / f"{name}.py").write_text(source)
+        made = [lambda scale: [] for _ in range(2)]
+        made[0].__module__, made[1].__module__ = "made_up.one", "made_up.two"
+        return [versions.version(experiment, "quick") for experiment in made]
+
+    one, two = told()
+    assert one != two
+    assert told(shared='# a comment\nRATE   = 0.1\n"""What it is."""\n') == [one, two]
+    assert told(one='"""Says more."""\n' + sources["one"]) == [one, two]
+    changed = told(shared="RATE = 0.2\n")
+    assert changed[0] != one and changed[1] == two, "what it imports counts, for it alone"
+    assert versions.version(lambda scale: [], "quick") != versions.version(lambda scale: [], "full")
+
+
+def test_a_folder_with_other_runs_is_no_evidence(tmp_path, monkeypatch, capsys) -> None:
+    """Another paper, another scale, or runs that the study no longer asks for: one line, and nothing is touched."""
+    from reports.papers import folder
+
+    part = Part(name="sweep", kind="study", what="runs")
+    of = Paper(name="easgd", title="A paper", url="", parts=(part,), claims=(replace(claim("A1"), parts=("sweep",)),))
+    monkeypatch.setattr("analysis.papers.catalogue.paper", lambda name: of)
+    monkeypatch.setattr("bench.scales.study_of", lambda *_: STUDY)
+    stranger = tmp_path / "sweep" / "runs" / "of-another-study" / "run.parquet"
+    stranger.parent.mkdir(parents=True)
+    stranger.write_bytes(b"")
+    for more in ([], ["--no-run"]):
+        assert paceline.main(["reproduce", "easgd", "--out", str(tmp_path), *more]) == 2
+        said = capsys.readouterr().err
+        assert "holds 1 run that today's study does not ask for: of-another-study" in said
+        assert len(said.splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["sweep"]
+    folder.write(tmp_path, "easgd", "full")
+    assert paceline.main(["reproduce", "easgd", "--out", str(tmp_path)]) == 2
+    assert "holds easgd --full, not easgd --quick (choose another --out)" in capsys.readouterr().err
+    (tmp_path / folder.FILE).write_text("{")
+    assert paceline.main(["reproduce", "easgd", "--out", str(tmp_path)]) == 2
+    assert "paper.json: cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

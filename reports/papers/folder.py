@@ -14,7 +14,8 @@ FILE = "paper.json"
 
 
 def write(folder: Path, paper: str, scale: Scale) -> None:
-    """Say in a results folder what it is of."""
+    """Say in a results folder, which is made if need be, what it is of."""
+    folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / FILE, (json.dumps({"paper": paper, "scale": scale}) + "\n").encode())
 
 

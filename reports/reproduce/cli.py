@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from analysis.papers.catalogue import NAMES
 from bench.settings import StudyError, nearest
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
     from analysis.papers.claim import Claim, Paper, Part
     from analysis.papers.evidence import Scale
+    from bench.study import Study
 
 LEDGER = "ledger"
+MADE_BY = "made_by"
+"""Of an experiment's table, among its attributes."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,7 +74,8 @@ def main(argv: list[str]) -> int:
     if a.directories:
         raise StudyError(f"what is {a.directories[0]}? Folders are given to ledger only (the results folder: --out)")
     from analysis.papers.catalogue import paper as paper_of
-    from bench.cli import check_out, use_data_dir
+    from bench.cli import check, check_out, use_data_dir
+    from reports.papers import folder
 
     use_data_dir(a.data_dir)
     paper = paper_of(a.paper)
@@ -82,12 +86,16 @@ def main(argv: list[str]) -> int:
     if a.dry_run:
         return _show(paper, parts, claims, scale, out)
     check_out(out)
+    tables = [part for part in parts if part.kind == "experiment"]
+    studies = [(part, _study(paper, part, scale)) for part in parts if part.kind == "study"]
+    _check_folder(paper, studies, scale, out)
     failed = 0
     if not a.no_run:
-        _make_tables(paper, [part for part in parts if part.kind == "experiment"], scale, out)
-        for part in parts:
-            if part.kind == "study":
-                failed += _run_study(paper, part, scale, out)
+        check([cell for _, study in studies for cell in study.cells()])
+        folder.write(out, paper.name, scale)
+        _make_tables(paper, tables, scale, out)
+        for part, study in studies:
+            failed += _run_study(part, study, out)
     return _decide(paper, claims, scale, out, failed)
 
 
@@ -99,15 +107,12 @@ def _chosen(paper: Paper, only: Sequence[str]) -> list[Claim]:
     return [claim for claim in paper.claims if not only or claim.id in only]
 
 
-def _show(paper: Paper, parts: Sequence[Part], claims: Sequence[Claim], scale: Any, out: Path) -> int:
-    from bench.scales import study_of
-    from bench.study import resolve
-
+def _show(paper: Paper, parts: Sequence[Part], claims: Sequence[Claim], scale: Scale, out: Path) -> int:
     print(f"{paper.title}\n{paper.url}\n\nparts, in {out}:")
     for part in parts:
         size = "an experiment"
         if part.kind == "study":
-            size = f"{len(list(resolve(study_of(paper.name, part.name, scale)).cells()))} runs"
+            size = f"{len(list(_study(paper, part, scale).cells()))} runs"
         print(f"  {part.name:24s}{size:>14s}  {part.what}")
     print("\nclaims:")
     for claim in claims:
@@ -115,12 +120,47 @@ def _show(paper: Paper, parts: Sequence[Part], claims: Sequence[Claim], scale: A
     return 0
 
 
-def _make_tables(paper: Paper, parts: Sequence[Part], scale: Any, out: Path) -> None:
-    """The experiments that are missing, as many at once as there are cores."""
+def _study(paper: Paper, part: Part, scale: Scale) -> Study:
+    from bench.scales import study_of
+    from bench.study import resolve
+
+    return resolve(study_of(paper.name, part.name, scale), where=f"{paper.name}/{part.name}")
+
+
+def _check_folder(paper: Paper, studies: Sequence[tuple[Part, Study]], scale: Scale, out: Path) -> None:
+    """A rule takes every run of a folder for evidence, so the folder may hold no others.
+
+    Raises:
+        StudyError: it holds another paper, another scale, or runs that the study of today does not ask for.
+    """
+    from reports.papers import folder
+    from reports.words import plural
+
+    try:
+        said = folder.read(out)
+    except ValueError as error:
+        raise StudyError(f"--out: {error} (choose another --out)") from error
+    if said is not None and said != (paper.name, scale):
+        raise StudyError(f"--out: {out} holds {said[0]} --{said[1]}, not {paper.name} --{scale} (choose another --out)")
+    for part, study in studies:
+        asked = {cell.run_id for cell in study.cells()}
+        found = {path.parent.name for path in (out / part.name / "runs").glob("*/run.parquet")}
+        if others := sorted(found - asked):
+            raise StudyError(
+                f"--out: {out / part.name / 'runs'} holds {plural(len(others), 'run')} that today's study does not ask "
+                f"for: {others[0]}{', ...' * (len(others) > 1)} (remove, or choose another --out)"
+            )
+
+
+def _make_tables(paper: Paper, parts: Sequence[Part], scale: Scale, out: Path) -> None:
+    """The experiments that are missing or were made by other source, as many at once as there are cores."""
     from analysis.papers.evidence import TABLE
+    from bench.experiments.catalogue import experiments
+    from bench.experiments.version import version
     from bench.lanes import Lanes
 
-    missing = [part for part in parts if not (out / part.name / TABLE).is_file()]
+    made = experiments(paper.name)
+    missing = [p for p in parts if _made_by(out / p.name / TABLE) != version(made[p.name], scale)]
     if not missing:
         return
     since = time.monotonic()
@@ -132,28 +172,37 @@ def _make_tables(paper: Paper, parts: Sequence[Part], scale: Any, out: Path) -> 
             )
 
 
-def make_table(asked: tuple[str, str, Any, Path]) -> int:
-    """Run one experiment and write its table; the number of its rows."""
+def make_table(asked: tuple[str, str, Scale, Path]) -> int:
+    """Run one experiment and write its table, which says by which source it was made; the number of its rows."""
     import pandas as pd
 
     from bench.experiments.catalogue import experiments
+    from bench.experiments.version import version
     from bench.records import write_atomic
 
     paper, part, scale, path = asked
-    rows = experiments(paper)[part](scale)
+    experiment = experiments(paper)[part]
+    table = pd.DataFrame(experiment(scale))
+    table.attrs[MADE_BY] = version(experiment, scale)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, pd.DataFrame(rows).to_parquet(index=False))
-    return len(rows)
+    write_atomic(path, table.to_parquet(index=False))
+    return len(table)
 
 
-def _run_study(paper: Paper, part: Part, scale: Any, out: Path) -> int:
+def _made_by(path: Path) -> str | None:
+    """By which source a table was made; None if there is none, or none that says so."""
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path).attrs.get(MADE_BY)
+    except (OSError, ValueError):
+        return None
+
+
+def _run_study(part: Part, study: Study, out: Path) -> int:
     """Run what is missing of a study, then its probes; how many runs failed."""
-    from bench.cli import carry_out, check, durations
-    from bench.scales import study_of
-    from bench.study import resolve
+    from bench.cli import carry_out, durations
 
-    study = resolve(study_of(paper.name, part.name, scale), where=f"{paper.name}/{part.name}")
-    check(list(study.cells()))
     print(f"{part.name}: {part.what}", file=sys.stderr)
     failed, _ = carry_out(study, out / part.name, "mpirun", durations())
     for probe in part.probes:
@@ -164,7 +213,7 @@ def _run_study(paper: Paper, part: Part, scale: Any, out: Path) -> int:
     return failed
 
 
-def _decide(paper: Paper, claims: Sequence[Claim], scale: Any, out: Path, failed: int) -> int:
+def _decide(paper: Paper, claims: Sequence[Claim], scale: Scale, out: Path, failed: int) -> int:
     from analysis import claim_table
     from analysis.papers.decide import decide
     from analysis.papers.evidence import Evidence
@@ -176,9 +225,8 @@ def _decide(paper: Paper, claims: Sequence[Claim], scale: Any, out: Path, failed
     kept = [{str(k): v for k, v in row.items()} for row in before if row["claim_id"] not in fresh]
     order = {claim.id: i for i, claim in enumerate(paper.claims)}
     rows = sorted([*kept, *decided.rows], key=lambda row: order.get(row["claim_id"], len(order)))
-    out.mkdir(parents=True, exist_ok=True)
-    claim_table.write(out, rows)
     folder.write(out, paper.name, scale)
+    claim_table.write(out, rows)
     for row in decided.rows:
         print(f"{row['claim_id']:5s}{row['verdict']:14s}{row['found']}")
     for claim, why in decided.undecided.items():
@@ -210,9 +258,8 @@ def _ledger(directories: Sequence[Path], output: Path | None, keep: Path | None)
     tables = {said: merged(found[said]) for said in sorted(found, key=lambda it: (NAMES.index(it[0]), it[1] == "full"))}
     for (paper, scale), claims in tables.items() if keep is not None else ():
         to = Path(str(keep), f"{paper}-{scale}")
-        to.mkdir(parents=True, exist_ok=True)
-        claim_table.write(to, claims.to_dict("records"))
         results_folder.write(to, paper, scale)
+        claim_table.write(to, claims.to_dict("records"))
     text = ledger(tables.values())
     if output is None:
         print(text)
