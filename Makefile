@@ -38,11 +38,12 @@ HAVE_VENV     := $(VENV)/.stamp-venv
 HAVE_PACKAGES := $(VENV)/.stamp-packages
 HAVE_HOROVOD  := $(VENV)/.stamp-horovod
 
-.PHONY: help setup demo picture reproduce ledger test test-browser test-slurm test-testbed lint bench horovod doctor clean distclean no-horovod-warning
+.PHONY: help setup demo picture reproduce ledger test test-thorough test-browser test-slurm test-testbed lint bench horovod doctor clean distclean no-horovod-warning
 
 help:
 	@echo "make demo       set up, run every algorithm briefly, write the report ($(OUT)/report.html)"
 	@echo "make test       set up, then ruff, mypy and the fast tests (also the ones under mpirun)"
+	@echo "make test-thorough  the tests that take seconds each: wide ones, random schedules, deliberate bugs, interruptions"
 	@echo "make test-browser  the report in Chromium: layout, sorting, filtering, sliders, accessibility, printing"
 	@echo "make test-slurm batch jobs on a real Slurm, which needs Debian's slurmctld, slurmd, slurm-client, munge, libpmix-dev"
 	@echo "make test-testbed  hosts from network namespaces with shaped links, which needs root and iproute2"
@@ -117,10 +118,18 @@ ledger: setup
 	@$(WITH) $(BIN)/paceline reproduce ledger $(dir $(wildcard docs/papers/decided/*/claims.parquet runs/papers/*/claims.parquet)) \
 	  --keep docs/papers/decided -o docs/papers/LEDGER.md
 
+# Tests that want something of their own: time, ranks, programs, rights.
+ELSEWHERE := (slow or mpi or slurm or browser or testbed)
+
 # What needs no mpirun first, on all cores; then what starts ranks of its own and wants the cores for itself.
 test: lint
-	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not mpi and not slurm and not browser and not testbed"
-	@$(WITH) $(BIN)/python -m pytest -m "mpi and not slow"
+	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not thorough and not $(ELSEWHERE)"
+	@$(WITH) $(BIN)/python -m pytest -m "mpi and not thorough and not slow"
+
+# The rest of both, which takes about as long again.
+test-thorough: setup
+	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "thorough and not $(ELSEWHERE)"
+	@$(WITH) $(BIN)/python -m pytest -m "mpi and thorough and not slow"
 
 # The report in Chromium; with `npm ci --prefix tests/reports/browser` also what axe-core says of it.
 test-browser: setup

@@ -170,6 +170,7 @@ def test_what_does_not_get_there_has_no_time(folder: Path, capsys: pytest.Captur
     assert answer["grade"] == "none reached" and answer["flips"] == [] and "extrapolated" in answer["how_sure"]
 
 
+@pytest.mark.thorough
 def test_where_a_message_costs_as_much_as_a_gradient_the_answer_is_less_sure(
     folder: Path, found: Mapping[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -101,12 +101,14 @@ def test_what_a_step_costs_beside_its_gradient_is_found() -> None:
     assert compute.busy_s == compute.taken_s == 0
 
 
+@pytest.mark.thorough
 def test_what_a_message_costs_one_who_computes_is_found() -> None:
     truth = Compute(gradient_s=1e-3, aside_s=1e-4, taken_s=4e-4)
     compute = calibrated(PLAIN, truth, seconds=0.3)[1]
     assert compute.taken_s == pytest.approx(4e-4, rel=0.05) and compute.busy_s == 0
 
 
+@pytest.mark.thorough
 def test_what_handing_over_costs_beside_an_idle_core_is_found() -> None:
     network = Network(latency_s=LATENCY_S, bandwidth_Gbit_per_s=GBIT, ranks_per_node=2, inside="NVLink")
     truth = Compute(gradient_s=1e-3, aside_s=1e-4, aside_idle_s=4e-4, cores_per_node=2)
@@ -127,6 +129,7 @@ def test_what_a_message_costs_its_receiver_is_found(own: Handling) -> None:
     assert compute.busy_s == 0
 
 
+@pytest.mark.thorough
 def test_waits_for_answers_are_found_again() -> None:
     handling = Handling(message_s=1e-5, wake_s=9e-5, look_s=5e-5, nap_s=1e-3)
     costs = {"step_s": 1e-4, "aside_s": 1e-4, "busy_s": 4e-4}
@@ -247,6 +250,7 @@ def test_links_without_an_end_to_their_bandwidth_stay_so() -> None:
     assert fitted == network
 
 
+@pytest.mark.thorough
 def test_ranks_that_crowd_the_cores_are_not_taken_for_cold_ones() -> None:
     network = Network(latency_s=LATENCY_S, bandwidth_Gbit_per_s=GBIT, ranks_per_node=4, inside="NVLink")
     machine = SimulatedMachine(4, network, {LABEL: Compute(gradient_s=1e-3, cores_per_node=2)})

@@ -75,6 +75,7 @@ for number in range(1, 10**6):
 """
 
 
+@pytest.mark.thorough
 def test_killed_at_any_moment(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -157,6 +157,7 @@ def test_the_table_of_cosines() -> None:
     assert all(-1 <= row["cosine"] <= 1 for row in rows)
 
 
+@pytest.mark.thorough
 def test_traffic_of_a_short_period(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costs, "PERIOD", 10)
     rows = EXPERIMENTS["traffic"]("quick")

@@ -41,6 +41,7 @@ workloads = ["endless"]
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_the_run_with_the_exit_code_for_requeueing(tmp_path, number):
     study = tmp_path / "long.toml"
@@ -89,6 +90,7 @@ name = "d-psgd"
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_interrupted_three_times_a_run_is_the_uninterrupted_one(tmp_path):
     """By signals to the command, each part in processes of its own: the same held-out table, bit for bit, and the same

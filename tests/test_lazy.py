@@ -52,6 +52,7 @@ def test_same_seed_same_bytes(algorithm: str) -> None:
     assert distance(first, second) == 0.0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("algorithm", ["ad-psgd", "allreduce-sgd", "easgd", "diloco"])
 def test_together_or_one_by_one_gives_the_same_curve(algorithm: str) -> None:
     budget = Budget(steps=200) if make(algorithm).lockstep else Budget(seconds=2.0, snapshots=1)  # 200 steps, or about
@@ -108,6 +109,7 @@ def test_one_call_a_round_for_algorithms_in_rounds() -> None:
     assert counted.calls == [8] * 20 == [8] * done.handles[0].state.step
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("workers", [32, 128])
 def test_the_square_root_of_the_workers_a_call_where_times_are_memoryless(workers: int) -> None:
     """After a call there are n t new requests at time t, each due at rate 1: none is due with exp(-n t^2 / 2)."""

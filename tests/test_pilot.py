@@ -32,6 +32,7 @@ def cell(name: str, gbit: float, **more: object) -> Cell:
     return next(study.cells())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["allreduce-sgd", "d-psgd", "easgd"])
 def test_a_slow_network_leaves_fewer_steps_and_so_less_to_compute(monkeypatch, tmp_path, name):
     """A worker-step costs 1 ms here by decree, so that the guess is a number of steps."""

@@ -253,6 +253,7 @@ def tables(folder: Path) -> dict[str, pd.DataFrame]:
             "heldout": found.heldout, "shares": found.shares}  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_a_cluster_that_says_what_the_study_says_gives_its_simulated_runs_bit_for_bit(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -284,6 +285,7 @@ def test_cost_only_predictions_have_the_same_time_and_bytes_and_no_loss(cheap: P
     assert found.runs.sort_values(keys)[columns].to_numpy().tolist() == expected
 
 
+@pytest.mark.thorough
 def test_a_report_takes_the_folder_with_all_networks_and_runs_without_a_loss(
     out: Path, cheap: Path, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ def test_it_is_short() -> None:
     assert all(line in text for line in shown), "the documentation shows something else than the example"
 
 
+@pytest.mark.thorough
 def test_it_is_listed_and_passes_all_checks(environment: dict[str, str]) -> None:
     assert "\nsparta " in paceline(environment, "algorithms")
     outcome = paceline(environment, "algorithms", "check", "sparta", "--set", "fraction=0.25")

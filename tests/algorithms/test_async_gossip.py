@@ -596,6 +596,7 @@ MUTATIONS = [
 ]  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
 def test_a_deliberate_bug_is_noticed(mutation: Mutation) -> None:
     notices(mutation)

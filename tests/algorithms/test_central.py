@@ -909,6 +909,7 @@ MUTATIONS: list[Mutation] = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
 def test_a_bug_is_noticed(mutation: Mutation) -> None:
     notices(mutation)

@@ -630,6 +630,7 @@ MUTATIONS: list[Mutation] = [
 ]  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
 def test_a_deliberate_bug_is_noticed(mutation: Mutation) -> None:
     notices(mutation)

@@ -312,6 +312,7 @@ BOUNDS = {
 PEAKS = {"fp8-e4m3": 448, "fp8-e5m2": 57344, "int8": 127, "e3m0": 16, "e3m0-nozero": 16}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [32, 64])
 @pytest.mark.parametrize("name", SCALED)
 def test_error_of_the_formats_with_scales(name, width):

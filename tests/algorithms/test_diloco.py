@@ -990,6 +990,7 @@ MUTATIONS: list[Mutation] = [
 ]  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
 def test_oracles_notice(mutation: Mutation) -> None:
     notices(mutation)

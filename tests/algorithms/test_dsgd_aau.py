@@ -202,6 +202,7 @@ def check_log(log: list[Entry], everybody: Net, links: list[Link], rule: str, *,
 GRAPHS = st.sampled_from(["erdos-renyi", "ring", "star", "complete", "complete-bipartite"])
 
 
+@pytest.mark.thorough
 @trials(max_examples=150)
 @given(
     seed=st.integers(0, 10**6),
@@ -228,6 +229,7 @@ def test_all_workers_close_the_same_iterations_under_any_order_of_messages(
     check_log(protocol.logs[0], protocol.net, protocol.links, rule, all_links=all_links, lone=lone)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [70, 130])
 def test_sets_of_more_workers_than_a_word_has_bits(size: int) -> None:
     protocol = Protocol(size, Topology("torus" if size == 70 else "erdos-renyi"), "S", 3)
@@ -579,6 +581,7 @@ def test_oracle(name: str, oracle: Oracle) -> None:
     oracle(algorithm_class(name))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
 def test_oracles_notice(mutation: Mutation) -> None:
     notices(mutation)
@@ -587,6 +590,7 @@ def test_oracles_notice(mutation: Mutation) -> None:
 # -- ends, costs, stragglers -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "schedules"), [("dsgd-aau", SCHEDULES), ("cb-dybw", 100)])
 def test_the_end_under_shuffled_schedules(name: str, schedules: int) -> None:
     oracle_end(algorithm_class(name), schedules)
@@ -654,6 +658,7 @@ def throughput(slow: float, seconds: float, name: str = "dsgd-aau", **settings: 
     return sum(handle.state.step / handle.ended_s for handle in simulation.workers) / 16
 
 
+@pytest.mark.thorough
 def test_a_persistent_straggler_breaks_it() -> None:
     """B11, table 3.10: an epoch takes the straggler's time, whatever the rule; the relaxed rule loses less. The network
     is free here, and the graph another, so the numbers are compared loosely."""

@@ -744,6 +744,7 @@ MUTATIONS = [
 ]  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
 def test_the_oracles_notice_deliberate_bugs(mutation: Mutation) -> None:
     notices(mutation)

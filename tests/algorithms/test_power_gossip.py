@@ -152,6 +152,7 @@ def test_oracle(name: str, oracle: Oracle) -> None:
     oracle(algorithm_class(name))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("rank", "rounds", "left"), [(1, 100, 0.246), (1, 400, 0.025), (4, 100, 0.026)])
 def test_it_agrees_as_fast_as_is_known(rank: int, rounds: int, left: float) -> None:
     """T3, C10: a ring of 8 models, each four matrices of 32 x 32."""
@@ -225,6 +226,7 @@ MUTATIONS = [
 ]  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
 def test_the_oracles_notice_deliberate_bugs(mutation: Mutation) -> None:
     notices(mutation)

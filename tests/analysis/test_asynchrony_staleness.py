@@ -112,6 +112,7 @@ def test_the_model_system_and_the_products_simulator_agree(workers: int) -> None
     assert product.mean() == pytest.approx(workers - 1, rel=0.02)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("workers", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 8, 16)), 32])
 def test_the_products_simulator_has_the_geometric_law(workers: int) -> None:
     """async-sgd with exponential compute times: mean M - 1 within 1 %, chi-square against p (1 - p)^l not rejected."""

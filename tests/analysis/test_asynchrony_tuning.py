@@ -142,6 +142,7 @@ def writes_to_target(workers: int, momentum: float, lr: float, seeds: int) -> np
     return np.where(above[:, -1], NEVER, first)
 
 
+@pytest.mark.thorough
 def test_the_best_momentum_falls_with_the_number_of_workers() -> None:
     """B6: Spearman below -.8, single minima flat; B7: a momentum of .9 costs at least half as much again as the best;
     B8: more workers need more writes."""

@@ -175,6 +175,7 @@ def test_ranks_share_the_samples_with_one_sum_a_block(ranks: int, kind: Kind) ->
     assert len(sums) == 2 * ranks  # loss and gradient, and the block
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("nbytes", [0, 1 << 30])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_vector_gives_the_same_bits_and_no_more_memory(kind: Kind, nbytes: int) -> None:

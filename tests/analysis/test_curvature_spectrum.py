@@ -60,6 +60,7 @@ def wanted(values: Array, which: Which, k: int) -> Array:
 # -- eigenvalues -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("which", ENDS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_eigenvalues_of_a_model_are_those_of_its_dense_matrix(kind: Kind, which: Which) -> None:
@@ -177,6 +178,7 @@ TRACES: dict[str, Callable[[Matrix, int], Trace]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["hessian", pytest.param("ggn", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", TRACES)
 def test_the_trace_is_within_its_interval_in_95_of_100_seeds(method: str, kind: Kind) -> None:

@@ -108,6 +108,7 @@ def test_a_direction_without_length_is_refused() -> None:
         LandscapeIndex(window=0)
 
 
+@pytest.mark.thorough
 def test_along_training_it_ranks_places_as_the_real_probes_do() -> None:
     """Two rates of the measurement behind docs/landscape-index.md, one seed. Seeds 0 to 2 have rank correlations of
     0.78, 0.90, 0.84 with the largest eigenvalue and 0.89, 0.90, 0.93 with the trace."""

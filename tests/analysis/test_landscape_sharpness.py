@@ -180,6 +180,7 @@ def test_smoothing_a_parabola_leaves_its_curvature() -> None:
     assert abs(found.value - float(v @ (a * v) / (v @ v))) < 3 * found.standard_error < 0.1
 
 
+@pytest.mark.thorough
 def test_the_largest_curvature_of_a_loss_of_bounded_slope_falls_as_it_must() -> None:
     """Logistic regression at 0: the smoothed Hessian is the mean of a a^T E s'(sigma |a| z) over z ~ N(0, 1), here by
     quadrature; |a| bounds the slope."""

@@ -79,6 +79,7 @@ def check(found: dict[str, object], events: int) -> None:
     assert found["wire"] == pytest.approx(found["wire_of_run"])
 
 
+@pytest.mark.thorough
 def test_a_long_run_is_reduced_without_losing_anything(tmp_path: Path) -> None:
     events = write_long_run(tmp_path, 50_000)
     check(reduce(tmp_path), events)

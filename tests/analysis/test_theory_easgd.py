@@ -276,6 +276,7 @@ def test_the_double_average_is_the_covariance_recursion() -> None:
 REPLICAS = 100_000
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("steps", [2, 7, 200])
 def test_the_registered_algorithm_has_the_lemmas_variance(steps: int) -> None:
     # Every coordinate of a quadratic with unit curvature is a replica of its own; x - x* starts at random signs.

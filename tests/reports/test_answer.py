@@ -320,6 +320,7 @@ def first_screen(results: Results, lang: str, brief: bool = False, asked: str | 
         return environment(look_of).get_template("answer.html.j2").render(settings=settings, several_studies=False)
 
 
+@pytest.mark.thorough
 def test_one_setting_has_its_answer_and_several_have_a_line_each(results: Results, tmp_path: Path) -> None:
     one = first_screen(results, "en")
     assert one.count("<article") == 1 and "What would change the answer?" in one and "How sure is that?" in one
@@ -368,6 +369,7 @@ def test_a_japanese_first_screen_has_no_english_sentence(results: Results) -> No
         assert not re.search(r"(?:[A-Za-z][A-Za-z'-]*[ ,.:;]+){3}[A-Za-z]+", plain), text
 
 
+@pytest.mark.thorough
 def test_what_comes_from_outside_stays_text_in_every_column(results: Results) -> None:
     """A script in any text of the table of runs comes out as text, wherever it is shown."""
     evil = "<script>alert(1)</script><img src=x onerror=alert(1)> {t} {{ 7*7 }} %s"

@@ -210,6 +210,7 @@ def test_one_algorithm_alone_makes_no_pairs(material: Material) -> None:
     assert findings_section.section(replace(material, summary=alone)) is None
 
 
+@pytest.mark.thorough
 def test_the_report_of_a_whole_paper_begins_with_its_claims_and_leaves_figures_of_studies_to_their_own_reports(
     tmp_path: Path,
 ) -> None:

@@ -364,6 +364,7 @@ def cells_of(html: str) -> list[list[tuple[str, str]]]:
     return [[(full, re.sub("<[^>]*>", "", text)) for full, text in cell.findall(row)] for row in rows]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("lang", ["en", "ja"])
 def test_the_page_says_the_same_numbers_and_is_steady(write: Write, tmp_path: Path, lang: str) -> None:
     old, new = write("old", late=(0, 1, 2)), write("new", late=(2, 3, 30))

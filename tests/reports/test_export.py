@@ -119,6 +119,7 @@ def test_page_links_to_every_file_and_to_the_raw_rows(report: Path) -> None:
     assert any(link.endswith("/events-r0-p0.parquet") for link in links)
 
 
+@pytest.mark.thorough
 def test_rebuilding_gives_the_same_bytes(report: Path, folder: Path) -> None:
     files = [report, *export.folder_of(report).iterdir()]
     before = {path: path.read_bytes() for path in files}
@@ -153,6 +154,7 @@ def test_a_foreign_summary_removes_nothing(content: str, tmp_path: Path) -> None
     assert {path.name for path in folder.iterdir()} == {"one.csv", "one.parquet", "summary.json", "b.csv"}
 
 
+@pytest.mark.thorough
 def test_no_tables_writes_the_page_alone_and_links_to_none(folder: Path, tmp_path: Path) -> None:
     page = tmp_path / "r.html"
     for extra, there in ((["--lang", "ja"], True), (["--no-tables"], False)):
@@ -243,6 +245,7 @@ def test_a_folder_without_a_finished_run_has_a_page(
     assert json.loads((export.folder_of(page) / "summary.json").read_text(encoding="utf-8"))["answers"] == []
 
 
+@pytest.mark.thorough
 def test_what_is_not_ours_among_the_runs_is_named(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)

@@ -167,6 +167,7 @@ def test_what_was_simulated_on_some_networks_only_is_named() -> None:
     assert sum(len(point["rows"]) for point in data["points"]) == 3 * 6 - 4
 
 
+@pytest.mark.thorough
 def test_runs_that_went_wrong_have_no_numbers() -> None:
     whole = several()
     wrong = (whole.runs["label"] == "ad-psgd") & whole.runs["study"].str.contains("@1Gbit")
@@ -218,6 +219,7 @@ def test_networks_in_words() -> None:
     assert latency_text(0.0009999) == "1\u00a0ms"
 
 
+@pytest.mark.thorough
 def test_what_ifs_are_told_together_and_do_not_bury_what_was_asked(results: Results) -> None:
     """Their settings keep their tables, folded, and have no figures; the answer has one line for all of them."""
     asked = over_networks(law, LAWS, BANDWIDTHS[:1], LATENCIES[:1], study="nets", simulated=False, transport="mpi")

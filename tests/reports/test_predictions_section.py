@@ -157,6 +157,7 @@ def test_sizes_and_bandwidths_are_drawn(results: Results) -> None:
     assert not re.search(r"\b(nan|None|inf)\b", text)
 
 
+@pytest.mark.thorough
 def test_runs_without_a_loss_are_shown_by_their_throughput(results: Results) -> None:
     simulated = results.runs[results.runs["simulated"]]
     page = page_of(replace(results, runs=simulated, heldout=results.heldout[:0])).html
@@ -179,6 +180,7 @@ def test_names_from_outside_stay_text(tmp_path: Path) -> None:
     assert found and "<b>" not in found and "<i>" not in found and "&lt;b&gt;x &amp; $y$" in found
 
 
+@pytest.mark.thorough
 def test_the_command_takes_the_folders_of_other_networks_along(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -102,6 +102,7 @@ def test_figures_are_text_that_scales_and_say_their_numbers(html: str) -> None:
     assert len(html) < 3_000_000
 
 
+@pytest.mark.thorough
 def test_the_same_tables_give_the_same_bytes(html: str, folder: Path, tmp_path: Path) -> None:
     script = (
         "import json, pathlib, sys; from bench.records import load; from reports.build import build;"
@@ -325,6 +326,7 @@ def test_command_writes_the_file_and_names_what_it_could_not_use(
     assert str(output) in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_a_run_found_twice_counts_once(tmp_path: Path) -> None:
     folder, copy = write_few(tmp_path / "it", 0, 1), tmp_path / "copy"
     write_run(copy, SCHEDULES[0], "mpi", 0, steps=STEPS)
@@ -399,6 +401,7 @@ def test_facts_and_shares_of_the_training_set_are_shown(html: str) -> None:
     assert re.search(r"3\s+103\s+label 3: 103", text)  # worker 3 has 103 samples, all of label 3
 
 
+@pytest.mark.thorough
 def test_a_whole_training_set_needs_no_table_of_shares(few: Results) -> None:
     runs = few.runs.assign(workload_settings='{"partition": {"by": "whole"}}')
     html = build(Results(runs, few.events, few.snapshots, few.heldout, few.shares))

@@ -91,6 +91,7 @@ def problems(page: str) -> str:
 RARER = ("its first four bytes", "all but its last byte", "bytes at random", "words for numbers")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("damage", [pytest.param(d, marks=[pytest.mark.slow] * (d in RARER)) for d in DAMAGES])
 def test_each_damaged_file_is_named_and_the_rest_is_reported(damage: str, folder: Path, report: Report) -> None:
     runs = sorted((folder / "runs").iterdir())
@@ -105,6 +106,7 @@ def test_each_damaged_file_is_named_and_the_rest_is_reported(damage: str, folder
     assert f"{len(runs) - 1} runs" in page
 
 
+@pytest.mark.thorough
 def test_files_that_are_gone_do_not_stop_the_report(folder: Path, report: Report) -> None:
     runs = dict(zip(KINDS, sorted((folder / "runs").iterdir()), strict=False))
     for kind, run in runs.items():
@@ -153,6 +155,7 @@ def test_what_is_not_ours_is_left_alone(folder: Path, report: Report) -> None:
     assert (runs / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.thorough
 def test_studies_that_are_gone_torn_or_strange(tmp_path: Path, report: Report) -> None:
     contents = [None, b"", b'{"name": "synth', b"\xff\xfe{", b"[1, 2]", b"null", b'"x"', b'{"name": 3, "seeds": {}}']
     folders = []
@@ -247,6 +250,7 @@ def _append(folder: Path, text: str) -> None:
         pq.write_table(table, file)
 
 
+@pytest.mark.thorough
 def test_text_from_outside_makes_no_element_and_no_attribute(tmp_path: Path, report: Report) -> None:
     evil = f'{EVIL}</script></style><img src=x onerror=alert(1)>" onmouseover="alert(1)" \' x=\'{{{{ 7 * 7 }}}} $x^2$'
     pages = []
@@ -282,6 +286,7 @@ def test_a_folder_with_html_in_its_name_is_text(tmp_path: Path, report: Report) 
 # -- the same bytes ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_two_processes_write_the_same_bytes(six_runs: Path, tmp_path: Path) -> None:
     """Page and tables, whatever the order of sets, the time zone and the day."""
     started = []

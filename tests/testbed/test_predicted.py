@@ -116,6 +116,7 @@ def test_what_was_not_measured_is_one_line(
     assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
+@pytest.mark.thorough
 def test_a_prediction_has_the_name_of_the_runs_on_that_bed(tmp_path: Path) -> None:
     """And takes as long as all-reduces of the closed form."""
     (tmp_path / "study.toml").write_text(STUDY, encoding="utf-8")

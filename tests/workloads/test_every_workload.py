@@ -29,6 +29,7 @@ SMALL = {
     "speech-lstm": {"width": 8, "batch_size": 4},
     "wikitext2-lstm": {"width": 4, "context": 5, "batch_size": 2},
 }
+LARGE = {"cifar10-easgd7", "cifar10-resnet18", "cifar10-vgg13", "speech-lstm", "wikitext2-lstm"}  # even so
 # What differs in kind from the usual.
 OTHERS = [
     ("cifar10-resnet18", {**SMALL["cifar10-resnet18"], "norm": "batch"}),
@@ -54,8 +55,10 @@ def subject(name, table):
 
 
 def of(name, *values, **more):
-    """A case that is left out where the workload's data are not."""
+    """A case that is left out where the workload's data are not, and among the thorough ones if it takes long."""
     marks = [pytest.mark.skipif(bool(NAMES[name].data) and folder() is None, reason=f"no data sets here for {name}")]
+    if name in LARGE:
+        marks.append(pytest.mark.thorough)
     return pytest.param(name, *values, marks=marks, **more)
 
 

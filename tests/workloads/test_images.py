@@ -506,6 +506,7 @@ def test_gradient_of_a9a_vanishes_where_newtons_method_ends():
     assert found.loss == pytest.approx(0.32383, abs=1e-5) and 1 - found.metric == pytest.approx(0.1501, abs=1e-4)
 
 
+@pytest.mark.thorough
 @needs_data
 @pytest.mark.usefixtures("data_folder")
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ def build(name: str) -> Any:
     return settings_class(name)(**SETTINGS.get(name, {})).double().build(CPU, 2)  # type: ignore[attr-defined]
 
 
+@pytest.mark.thorough
 @needs_data
 @pytest.mark.parametrize("name", known())
 def test_the_heldout_loss_is_that_of_the_workload(name: str, data_folder: Path) -> None:

@@ -98,6 +98,7 @@ def test_it_passes_every_check(own, check):
     check(Subject(settings_of(own)))
 
 
+@pytest.mark.thorough
 def test_a_study_runs_it_from_anywhere(own, capsys):
     out = own / "out"
     assert paceline.main(["run", str(own / "study.toml"), "--out", str(out)]) == 0
@@ -172,6 +173,7 @@ def test_the_documented_example_is_short_and_shown_whole():
     assert text in (ROOT / "docs" / "adding-a-workload.md").read_text()
 
 
+@pytest.mark.thorough
 @needs_data
 def test_the_documented_example_passes_and_is_measured(capsys, data_folder):
     assert paceline.main(["workloads", "check", f"{EXAMPLE}:my_net", "--set", "channels=2"]) == 0

@@ -156,6 +156,7 @@ print((peak_nbytes() - before) / len(streams))
 """
 
 
+@pytest.mark.thorough
 def test_thousands_of_streams_fit_into_memory():
     # 30 kB are mini-batches gathered ahead, 8 kB the generator and the order of a pass, the rest Python's objects.
     done = subprocess.run([sys.executable, "-c", MANY], capture_output=True, text=True, check=True)

@@ -207,6 +207,7 @@ def test_exact_claims_hold_at_their_tolerance_and_only_apart(
     assert decided("A0", tabled(tmp_path, "mean-step", [step])).verdict == verdict
 
 
+@pytest.mark.thorough
 def test_the_bound_on_a_smoothed_kink_is_measured_and_not_assumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -246,6 +246,7 @@ def test_the_center_of_a_run_is_added_up_once_a_step() -> None:
     assert float(total[0]) == pytest.approx(theory.center_mean(7, workers_at=1.0, center_at=1.0)[1:].sum(), rel=1e-12)
 
 
+@pytest.mark.thorough
 def test_the_map_at_a_tiny_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stability, "DIMENSION", 6)
     monkeypatch.setitem(stability.ALPHAS, "quick", 3)

@@ -115,6 +115,7 @@ def test_the_section_speaks_japanese(tmp_path: Path) -> None:
     assert section.title == "論文にならった図" and "ならした損失の曲率" in section.html
 
 
+@pytest.mark.thorough
 def test_what_the_report_has_read_is_the_same_evidence_as_what_is_on_disk(tmp_path: Path) -> None:
     write_results(tmp_path / "sweep", steps=4)
     write_results(tmp_path / "other", steps=4, workloads=("mnist-mlp",))
