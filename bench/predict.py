@@ -18,7 +18,7 @@ from bench.cluster.file import ONE_HOST, Cluster
 from bench.cluster.file import table as as_table
 from bench.cluster.presets import speed
 from bench.settings import StudyError
-from bench.study import BUCKET_MiB, Study, resolve
+from bench.study import BUCKET_MiB, Study, resolve, workload_label
 from bench.workloads.registry import SIZES, settings_class
 from bench.workloads.registry import known as workload_names
 
@@ -105,7 +105,7 @@ def _workload(entry: dict[str, Any], compute: Any, cluster: Cluster, seconds: fl
     """A `[[workload]]` with the calibrated compute times; `compute` is what the study says of all its workloads."""
     name = entry.get("name")
     if isinstance(name, str) and (".py:" in name or name in [*workload_names(), *SIZES]):  # else `resolve` complains
-        cls, label = settings_class(name), label_of(entry)
+        cls, label = settings_class(name), workload_label(entry)
         if label in cluster.compute or not getattr(cls, "cost_only", False):  # a model's size is nowhere calibrated
             entry["compute"] = as_table(cluster.compute_of(label))
         elif compute:
@@ -114,11 +114,6 @@ def _workload(entry: dict[str, Any], compute: Any, cluster: Cluster, seconds: fl
     if seconds is not None and "budget" in entry:
         entry["budget"] = _shortened(entry["budget"], seconds)
     return entry
-
-
-def label_of(entry: Mapping[str, Any]) -> str:
-    """What a study's [[workload]] is called, in results and in a cluster file."""
-    return str(entry.get("label", settings_class(entry["name"]).title))
 
 
 def coarse(cluster: Cluster, labels: Iterable[str]) -> list[str]:

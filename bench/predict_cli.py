@@ -101,7 +101,7 @@ def _parts(arguments: argparse.Namespace) -> tuple[str, list[Part]]:
     raw = {
         **loaded.raw,
         "name": name,
-        "algorithm": [entry for entry in loaded.raw["algorithm"] if entry.get("label", entry["name"]) in kept],
+        "algorithm": [entry for entry in loaded.raw["algorithm"] if study.algorithm_label(entry) in kept],
     }
     workers = arguments.workers or list(loaded.table.workers)
     tables = [
@@ -137,7 +137,8 @@ def _on_bed(cluster: Cluster, given: dict[str, Any]) -> Cluster:
 
 def _warn(cluster: Cluster, tables: list[dict[str, Any]], most: int) -> None:
     """Say where a prediction goes beyond what was measured without having been told how, and where it is coarse."""
-    from bench.predict import coarse, label_of
+    from bench.predict import coarse
+    from bench.study import workload_label
 
     calibrated = any("@" not in str(table["name"]) for table in tables)
     there = cluster.measured
@@ -147,7 +148,7 @@ def _warn(cluster: Cluster, tables: list[dict[str, Any]], most: int) -> None:
             "joined them all (for another network between nodes: --preset, or --bandwidth and --latency)",
             file=sys.stderr,
         )
-    for line in coarse(cluster, map(label_of, tables[0]["workload"])):
+    for line in coarse(cluster, map(workload_label, tables[0]["workload"])):
         print(f"note: {line}", file=sys.stderr)
 
 

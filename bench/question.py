@@ -11,7 +11,7 @@ from bench.cluster.file import Cluster
 from bench.lanes import only_cell
 from bench.predict import as_predicted
 from bench.settings import StudyError, nearest
-from bench.study import Cell, find, read, resolve
+from bench.study import Cell, algorithm_label, find, read, resolve, workload_label
 
 if TYPE_CHECKING:
     from bench.workloads.base import Workload
@@ -52,7 +52,7 @@ class Question:
     @property
     def labels(self) -> list[str]:
         """The algorithms that are compared."""
-        return [label(entry) for entry in self.raw["algorithm"]]
+        return [algorithm_label(entry) for entry in self.raw["algorithm"]]
 
     @property
     def seeds(self) -> list[int]:
@@ -79,7 +79,7 @@ class Question:
                 last worker is slower; `rate`, a factor of the learning rate.
         """
         assert set(change) <= {"bandwidth_Gbit_per_s", "latency_s", "slow", "rate"}
-        (entry,) = (e for e in self.raw["algorithm"] if label(e) == name)
+        (entry,) = (e for e in self.raw["algorithm"] if algorithm_label(e) == name)
         (workload,) = self.raw["workload"]
         raw = {
             **self.raw,
@@ -114,7 +114,7 @@ class Question:
         """From now on an algorithm's learning rate is this many times what it was."""
         tuning = {"trials": trials, "searched": searched}
         self.raw["algorithm"] = [
-            {**self.scaled(entry, factor), "tuning": tuning} if label(entry) == name else entry
+            {**self.scaled(entry, factor), "tuning": tuning} if algorithm_label(entry) == name else entry
             for entry in self.raw["algorithm"]
         ]
 
@@ -141,18 +141,15 @@ class Question:
         kept = []
         for entry in self.raw["algorithm"]:
             try:
-                self.cell(label(entry))
+                self.cell(algorithm_label(entry))
                 kept.append(entry)
             except StudyError as error:
-                self.left_out.append(f"{label(entry)}: {str(error).split(' workers: ', 1)[-1].removeprefix('run: ')}")
+                self.left_out.append(
+                    f"{algorithm_label(entry)}: {str(error).split(' workers: ', 1)[-1].removeprefix('run: ')}"
+                )
         if not kept:
             raise StudyError(f"no algorithm is left: {'; '.join(self.left_out)}")
         self.raw["algorithm"] = kept
-
-
-def label(entry: Mapping[str, Any]) -> str:
-    """The label of an entry of a study's [[algorithm]] or [[workload]]."""
-    return str(entry.get("label", entry["name"]))
 
 
 def ask(
@@ -198,7 +195,7 @@ def ask(
         entry["target_loss"] = target
     # The workload's own errors come first, and its optimiser is what the proposals are made from.
     settings = resolve({**raw, "algorithm": [{"name": "allreduce-sgd"}]}, where="--workload").workloads[0].settings
-    cluster.compute_of(label(entry))
+    cluster.compute_of(workload_label(entry))
     if study is None:
         raw["algorithm"] = propose(settings.optimizer_table(), workers)
     raw["algorithm"] = _only(raw["algorithm"], only)
@@ -217,7 +214,7 @@ def ask(
 def _of(study: str, workload: str) -> dict[str, Any]:
     """What a question takes over from a study."""
     raw = read(find(study)).raw
-    labels = [label(entry) for entry in raw["workload"]]
+    labels = [workload_label(entry) for entry in raw["workload"]]
     if workload not in labels:
         raise StudyError(f"--workload: the study has no workload {workload!r}{nearest(workload, labels)}")
     algorithms = [entry for entry in raw["algorithm"] if workload in entry.get("workloads", [workload])]
@@ -229,8 +226,8 @@ def _of(study: str, workload: str) -> dict[str, Any]:
 
 
 def _only(entries: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    known = sorted({label(entry) for entry in entries} | {entry["name"] for entry in entries})
+    known = sorted({algorithm_label(entry) for entry in entries} | {entry["name"] for entry in entries})
     for name in names:
         if name not in known:
             raise StudyError(f"--only: there is no algorithm {name!r}{nearest(name, known)}")
-    return [entry for entry in entries if not names or {label(entry), entry["name"]} & set(names)]
+    return [entry for entry in entries if not names or {algorithm_label(entry), entry["name"]} & set(names)]

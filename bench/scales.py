@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from bench.settings import StudyError
-from bench.study import STUDIES
+from bench.study import STUDIES, algorithm_label, workload_label
 
 Scale = Literal["quick", "full"]
 PAPERS = STUDIES / "papers"
@@ -55,7 +55,8 @@ def scaled(raw: Mapping[str, Any], scale: Scale, where: str) -> dict[str, Any]:
             table[key] = change
             continue
         entries = [dict(entry) for entry in table[key]]
-        by_label = {str(entry.get("label", entry["name"])): entry for entry in entries}
+        label_of = workload_label if key == "workload" else algorithm_label
+        by_label = {label_of(entry): entry for entry in entries}
         for label, changed in change.items():
             if label not in by_label:
                 raise StudyError(f"{where}: [full.{key}] names {label!r} (known: {', '.join(by_label)})")

@@ -374,6 +374,16 @@ def resolve(
     return study
 
 
+def workload_label(entry: Mapping[str, Any]) -> str:
+    """What a `[[workload]]` that resolves is called, in results and in a cluster file."""
+    return str(entry.get("label", settings_class(entry["name"]).title))
+
+
+def algorithm_label(entry: Mapping[str, Any]) -> str:
+    """What an `[[algorithm]]` that resolves is called in results."""
+    return str(entry.get("label", entry["name"]))
+
+
 def _workload(entry: dict[str, Any], table: StudyTable, own: Mapping[str, Any], where: str) -> WorkloadEntry:
     """Args:
     own: the study's own [compute], as it was given.

@@ -323,3 +323,18 @@ def test_an_answer_without_time_to_learn_says_so(folder: Path, capsys: pytest.Ca
     assert advise(folder, *given) == 1
     answer = json.loads(capsys.readouterr().out)
     assert answer["rows"] == [] and "were spent" in " ".join(answer["notes"])
+
+
+def test_a_model_of_ones_own_is_known_by_its_name(tmp_path: Path) -> None:
+    """A cluster file knows it by the name under @workload, a question names its file."""
+    from analysis.advice.candidates import candidates
+    from bench.cluster.file import read
+    from bench.question import ask
+    from tests.workloads.test_own_models import OWN
+
+    (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / "cluster.toml").write_text(CLUSTER.replace("compute.quadratic", "compute.my-line"))
+    cluster = read(tmp_path / "cluster.toml")
+    question = ask(cluster, f"{tmp_path}/mine.py:my_line", 4, candidates, seeds=1, target=0.1)
+    assert question.cell("allreduce-sgd").workload.name == "my-line"
+    assert question.cell("allreduce-sgd").workload.compute.gradient_s == GRADIENT_S

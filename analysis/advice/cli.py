@@ -28,8 +28,9 @@ from bench.lanes import Lanes, only_cell, time_it
 from bench.launch import write_study
 from bench.pace import Pace
 from bench.predict import coarse
-from bench.question import Question, label
+from bench.question import Question
 from bench.records import write_atomic
+from bench.study import workload_label
 from bench.until import Search, State
 
 GRID = [10.0 ** (k / 2) for k in range(-4, 7)]
@@ -421,7 +422,7 @@ class Advising:
 
     @property
     def _workload(self) -> str:
-        return label(self.question.raw["workload"][0])
+        return workload_label(self.question.raw["workload"][0])
 
 
 def _grade(there: Sequence[Row], error: float) -> str:
