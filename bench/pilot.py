@@ -6,6 +6,7 @@ import functools
 import math
 import time
 from collections.abc import Hashable
+from dataclasses import replace
 
 import torch
 
@@ -15,7 +16,9 @@ from bench.pace import Pace, pace
 from bench.settings import plain
 from bench.simulate import Gradients, Simulation
 from bench.study import Cell
+from bench.workloads.partition import Partition
 from bench.workloads.registry import WorkloadSettings
+from bench.workloads.settings import ModuleSettings
 
 PILOT_WORKERS, PILOT_STEPS = 4, 6
 
@@ -84,9 +87,19 @@ class Pilot:
         return cell.workers * steps * worker_step_s(cell.workload.settings, gradients)
 
 
-@functools.lru_cache(maxsize=32)
 def worker_step_s(settings: WorkloadSettings, gradients: Gradients) -> float:
-    """What a step of one worker costs in the simulator [s], measured with synchronous SGD."""
+    """What a step of one worker costs in the simulator [s], measured with synchronous SGD.
+
+    Who has which samples is left out: it changes no cost, and what can be dealt to a study's workers need not be enough
+    for the pilot's, or the other way round.
+    """
+    if isinstance(settings, ModuleSettings):
+        settings = replace(settings, partition=Partition())
+    return _measured_s(settings, gradients)
+
+
+@functools.lru_cache(maxsize=32)
+def _measured_s(settings: WorkloadSettings, gradients: Gradients) -> float:
     workload = settings.build(torch.device("cpu"), PILOT_WORKERS)
     pilot = Simulation(algorithm_class("allreduce-sgd")(), workload, workers=PILOT_WORKERS, seed=0, gradients=gradients)
     threads = torch.get_num_threads()

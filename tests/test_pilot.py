@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -46,6 +47,13 @@ def test_a_slow_network_leaves_fewer_steps_and_so_less_to_compute(monkeypatch, t
     assert fast == pytest.approx(steps[100.0], rel=0.05)
     assert slow == pytest.approx(steps[0.1], rel=0.15)
     assert slow < 0.8 * fast
+
+
+def test_a_partition_that_only_the_studys_workers_can_have_is_no_hindrance():
+    """Two of ten classes each leave classes that nobody holds with the four workers of a pilot."""
+    workload = {"name": "digits-mlp", "partition": {"by": "label", "classes": 2}}
+    dealt = cell("d-psgd", 1.0, workers=16, gradients="auto", workload=workload)
+    assert 0 < Pilot(seconds=0.0).wall_s(dealt) < math.inf
 
 
 def test_what_runs_share_is_tried_once_and_all_trying_has_an_end(monkeypatch):
