@@ -15,6 +15,7 @@ from bench.settings import StudyError
 
 if TYPE_CHECKING:
     from bench.launch import Job, Launcher
+    from bench.pilot import Pilot
     from bench.study import Cell, Study
 
 
@@ -196,12 +197,26 @@ def tell_end(failed: int, total: int, out: Path) -> int:
     return 1 if failed else 0
 
 
-def durations() -> Callable[[Cell], float]:
-    """Guesses of how long runs take [s]: of measured ones the budget, of simulated ones what gradients cost here."""
-    from bench.pilot import Pilot
+def durations(pilot: Pilot | None = None) -> Callable[[Cell], float]:
+    """Guesses of how long runs take [s]: of measured ones the budget, of simulated ones what they cost here.
 
-    pilot = Pilot(seconds=0.0)
-    return lambda cell: pilot.wall_s(cell) if cell.transport == "simulated" else budget_s(cell)
+    Args:
+        pilot: tries simulated ones; None: one that takes gradients only into account, and so hardly any time.
+    """
+    if pilot is None:
+        from bench.pilot import Pilot
+
+        pilot = Pilot(seconds=0.0)
+
+    def guess_s(cell: Cell) -> float:
+        if cell.transport == "simulated":
+            try:
+                return pilot.wall_s(cell)
+            except Exception:  # no guess may end a study: what is wrong with a run is recorded as that run's end
+                pass
+        return budget_s(cell)
+
+    return guess_s
 
 
 def budget_s(cell: Cell) -> float:

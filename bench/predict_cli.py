@@ -8,7 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bench.cli import add_data_dir, carry_out, check, check_out, interrupted, jobs_of, show_jobs, tell_end, use_data_dir
+from bench.cli import (
+    add_data_dir,
+    carry_out,
+    check,
+    check_out,
+    durations,
+    interrupted,
+    jobs_of,
+    show_jobs,
+    tell_end,
+    use_data_dir,
+)
 from bench.settings import StudyError
 from bench.testbed.cli import add_links, given_links
 
@@ -65,7 +76,7 @@ def main(argv: list[str]) -> int:
     check(cells)
     from bench.pilot import Pilot
 
-    wall_s = Pilot().wall_s
+    wall_s = durations(Pilot())
 
     if arguments.dry_run:
         for part in found:

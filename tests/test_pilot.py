@@ -80,3 +80,13 @@ def test_a_simulated_runs_budget_of_virtual_seconds_is_not_how_long_it_takes(mon
     guess = durations()
     assert guess(cell("d-psgd", 1.0, **hour)) == pytest.approx(4 * 3_600_000 * 1e-4)
     assert guess(cell("d-psgd", 1.0, **hour, transports=["mpi"], gradients="auto", network={})) == 3600.0
+
+
+def test_what_cannot_be_tried_is_guessed_all_the_same(monkeypatch):
+    """What is wrong with a run is recorded as its end; guessing how long it takes may not end the study before."""
+
+    def raises(settings, gradients):
+        raise RuntimeError("no loss today")
+
+    monkeypatch.setattr(pilot, "worker_step_s", raises)
+    assert durations()(cell("d-psgd", 1.0, gradients="auto", budget={"seconds": 3.0, "snapshots": 2})) == 3.0

@@ -19,9 +19,11 @@ from analysis.papers.evidence import TABLE, Evidence, Missing
 from analysis.papers.ledger import ledger
 from bench.experiments.catalogue import experiments
 from bench.grid import expanded
+from bench.pilot import Pilot
 from bench.scales import PAPERS, scaled, study_of
 from bench.settings import StudyError
 from bench.study import resolve
+from tests.support.datasets import needs_data
 
 STUDY = {
     "name": "sweep",
@@ -163,6 +165,19 @@ def test_a_papers_studies_are_valid_at_both_scales_and_full_has_at_least_as_many
         if part.kind == "study":
             quick, full = (len(list(resolve(study_of(name, part.name, s)).cells())) for s in ("quick", "full"))
             assert 0 < quick <= full, part.name
+
+
+@needs_data
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", NAMES)
+def test_every_workload_of_a_papers_studies_can_be_tried(name: str, data_folder: Path) -> None:
+    """With the settings, the sharing out of data and the number of workers that the studies give it."""
+    for part in paper_of(name).parts:
+        if part.kind == "study":
+            cells = {repr((c.workload, c.workers)): c for c in resolve(study_of(name, part.name, "full")).cells()}
+            for cell in cells.values():
+                if cell.transport == "simulated":
+                    assert Pilot(seconds=0.0).wall_s(cell) > 0, cell.run_id
 
 
 @pytest.mark.parametrize("name", NAMES)
