@@ -74,43 +74,31 @@ TIME_SHARES = {
 """Share of the duration -> column of `time_split`; without the last they add up to 1."""
 
 
-def per_run(
-    results: Results, *, split: pd.DataFrame | None = None, applied: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """Every derived number of every run, whatever its status; take care to average completed runs only.
+def of_events(events: pd.DataFrame, runs: pd.DataFrame, split: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The part of `per_run` that events tell, so that they can be read and let go a few runs at a time.
 
     Args:
-        results: what `bench.records.load` gives.
+        events: rows of `bench.records.EVENTS`, all those of these runs.
+        runs: rows of `bench.records.RUNS`.
         split: what `time_split` gives for them, if it is at hand; of millions of events it takes seconds.
-        applied: what `applied_gradients` gives for them, if it is at hand.
 
     Returns:
-        One row per run: `run_id`, `KEYS`, `algorithm`, `seed`, `status`, `simulated`, `diverged_at_s`, `duration_s`,
-        `tuning_trials`, `tuning_searched`, `horizon_t_s`, `horizon_samples`, `horizon_wire_nbytes` (see
-        `area_under_curve`), all `METRICS`, and `target_loss`, `target_earliest_s`, `target_latest_s` (see
-        `time_to_target`). What a run does not have is NaN.
+        One row per run: `run_id`, `peak_wire_Gbit_per_s`, the columns of `staleness`, `staleness_s_mean`,
+        `staleness_s_p95`, `exposed_comm_s`, `overlap_fraction`, `TIME_SHARES`. What a run does not have is NaN.
 
-    Source: those of `time_to_target`, `throughput`, `staleness`, `applied_gradients`, `area_under_curve`, `time_split`.
+    Source: those of `throughput`, `staleness`, `applied_gradients`, `time_split`.
 
     Example:
-        >>> from bench.records import EVENTS, HELDOUT, RUNS, SHARES, SNAPSHOTS
-        >>> empty = [t.schema.empty_table().to_pandas() for t in (RUNS, EVENTS, SNAPSHOTS, HELDOUT, SHARES)]
-        >>> len(per_run(Results(*empty)))
+        >>> from bench.records import EVENTS, RUNS
+        >>> events, runs = (t.schema.empty_table().to_pandas() for t in (EVENTS, RUNS))
+        >>> len(of_events(events, runs))
         0
     """
-    runs, events = results.runs, results.events
-    known = ["run_id", *KEYS, "algorithm", "seed", "status", "simulated", "diverged_at_s", "duration_s", "metric"]
-    table = runs[[*known, "tuning_trials", "tuning_searched", "energy_J"]].copy()
-    table = table.merge(time_to_target(results.heldout, runs), on="run_id", how="left")
-    table["energy_J_to_target"] = table["energy_J"] * table["time_to_target_s"] / table["duration_s"]
-    table = table.merge(throughput(runs, events), on="run_id", how="left")
+    table = throughput(runs, events)[["run_id", "peak_wire_Gbit_per_s"]]
     table = table.merge(staleness(events), on="run_id", how="left")
-    ages = distribution(applied_gradients(events, runs) if applied is None else applied)
-    ages = ages[["run_id", "s_mean", "s_p95"]]
+    ages = distribution(applied_gradients(events, runs))[["run_id", "s_mean", "s_p95"]]
     ages = ages.rename(columns={"s_mean": "staleness_s_mean", "s_p95": "staleness_s_p95"})
     table = table.merge(ages, on="run_id", how="left")
-    table = table.merge(area_under_curve(results.heldout, runs), on="run_id", how="left")
-
     split = time_split(events, runs) if split is None else split
     split = split[split["role"] == "worker"]
     columns = ["exposed_comm_s", "overlap_fraction", "duration_s", *TIME_SHARES.values()]
@@ -118,7 +106,40 @@ def per_run(
     for name, part in TIME_SHARES.items():
         waits[name] = waits[part] / waits["duration_s"]
     waits = waits[["exposed_comm_s", "overlap_fraction", *TIME_SHARES]]
-    table = table.merge(waits.reset_index(), on="run_id", how="left")
+    return table.merge(waits.reset_index(), on="run_id", how="left")
+
+
+def per_run(results: Results, *, traced: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Every derived number of every run, whatever its status; take care to average completed runs only.
+
+    Args:
+        results: what `bench.records.load` gives; its events are not looked at if `traced` is given.
+        traced: what `of_events` gives for all their events, if it is at hand.
+
+    Returns:
+        One row per run: `run_id`, `KEYS`, `algorithm`, `seed`, `status`, `simulated`, `diverged_at_s`, `duration_s`,
+        `tuning_trials`, `tuning_searched`, `horizon_t_s`, `horizon_samples`, `horizon_wire_nbytes` (see
+        `area_under_curve`), all `METRICS`, and `target_loss`, `target_earliest_s`, `target_latest_s` (see
+        `time_to_target`). What a run does not have is NaN.
+
+    Source: those of `of_events`, `time_to_target`, `throughput`, `area_under_curve`.
+
+    Example:
+        >>> from bench.records import EVENTS, HELDOUT, RUNS, SHARES, SNAPSHOTS
+        >>> empty = [t.schema.empty_table().to_pandas() for t in (RUNS, EVENTS, SNAPSHOTS, HELDOUT, SHARES)]
+        >>> len(per_run(Results(*empty)))
+        0
+    """
+    runs = results.runs
+    known = ["run_id", *KEYS, "algorithm", "seed", "status", "simulated", "diverged_at_s", "duration_s", "metric"]
+    table = runs[[*known, "tuning_trials", "tuning_searched", "energy_J"]].copy()
+    table = table.merge(time_to_target(results.heldout, runs), on="run_id", how="left")
+    table["energy_J_to_target"] = table["energy_J"] * table["time_to_target_s"] / table["duration_s"]
+    rates = throughput(runs, results.events.iloc[:0]).drop(columns="peak_wire_Gbit_per_s")
+    table = table.merge(rates, on="run_id", how="left")
+    traced = of_events(results.events, runs) if traced is None else traced
+    table = table.merge(traced, on="run_id", how="left")
+    table = table.merge(area_under_curve(results.heldout, runs), on="run_id", how="left")
 
     last = results.heldout.sort_values("t_s").groupby("run_id", observed=True).tail(1)
     last = last[["run_id", "heldout_loss", "heldout_metric", "consensus_distance"]]

@@ -373,7 +373,7 @@ def _parts(folders: Iterable[Path], pattern: str) -> list[Path]:
     ]
 
 
-def load(*directories: str | os.PathLike[str]) -> Results:
+def load(*directories: str | os.PathLike[str], events: bool = True) -> Results:
     """Read results folders into pandas frames.
 
     Only complete runs (those with a whole `run.parquet`) contribute events, snapshots and held-out rows. Files that
@@ -382,11 +382,53 @@ def load(*directories: str | os.PathLike[str]) -> Results:
 
     Args:
         directories: folders written by `paceline run`.
+        events: False leaves them out, which are nearly all there is to read: `load_in_batches` has them a few runs at
+            a time.
 
     Raises:
         ValueError: a folder does not exist or holds no runs.
     """
-    skipped: list[str] = []
+    return _loaded(_run_files(directories), events)
+
+
+def load_in_batches(*directories: str | os.PathLike[str], most: int = 2_000_000) -> Iterator[Results]:
+    """The same tables as several, so that the events of hundreds of runs need not be in memory together.
+
+    Each has all rows of its runs, and every run is in one of them, in the order of `load`.
+
+    Args:
+        directories: folders written by `paceline run`.
+        most: events of a batch [rows]; a run that has more is a batch of its own.
+
+    Raises:
+        ValueError: a folder does not exist or holds no runs.
+    """
+    batch: list[Path] = []
+    rows = 0
+    for path in _run_files(directories):
+        own = sum(_rows_in(part) for part in path.parent.glob("events-*.parquet"))
+        if batch and rows + own > most:
+            yield _loaded(batch, events=True)
+            batch, rows = [], 0
+        batch.append(path)
+        rows += own
+    yield _loaded(batch, events=True)
+
+
+def _rows_in(path: Path) -> int:
+    """Rows of a file; 0 of one that cannot be read, which is told when it is."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError):
+        return 0
+
+
+def _run_files(directories: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The `run.parquet` of every run that has ended.
+
+    Raises:
+        ValueError: a folder does not exist or holds no runs.
+    """
     run_files: list[Path] = []
     for directory in directories:
         root = Path(directory)
@@ -395,6 +437,11 @@ def load(*directories: str | os.PathLike[str]) -> Results:
                 f"not a results folder (no runs/ in it): {root} (make one with: paceline run STUDY --out {root})"
             )
         run_files += sorted((root / "runs").glob("*/run.parquet"))
+    return run_files
+
+
+def _loaded(run_files: Sequence[Path], events: bool) -> Results:
+    skipped: list[str] = []
 
     def read(table: Table, pattern: str) -> pd.DataFrame:
         return _frame(table, [_read(table, path, skipped) for path in _parts(folders, pattern)])
@@ -404,7 +451,7 @@ def load(*directories: str | os.PathLike[str]) -> Results:
         folders = [path.parent for path, row in zip(run_files, rows, strict=True) if row is not None]
         return Results(
             runs=_frame(RUNS, rows),
-            events=read(EVENTS, "events-*.parquet"),
+            events=read(EVENTS, "events-*.parquet") if events else _frame(EVENTS, []),
             snapshots=read(SNAPSHOTS, "snapshots-*.parquet"),
             heldout=read(HELDOUT, "heldout.parquet"),
             shares=read(SHARES, "shares.parquet"),

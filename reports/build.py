@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,12 +15,13 @@ from analysis.comparison import winner
 from analysis.completeness import missing
 from analysis.network_grid import network_grid, what_ifs
 from analysis.predictions import asked_study
-from analysis.staleness import staleness_histogram
 from bench.records import STATUSES, TABLES, Results
 from reports import figures, words
 from reports.answer import answer
+from reports.batches import in_batches
 from reports.comparison import bad_run, comparison, counted, metrics
 from reports.conditions import conditions
+from reports.decided import of_papers
 from reports.decision import decision
 from reports.definitions import DEFINITIONS, NOTES
 from reports.digest import digest
@@ -30,16 +31,16 @@ from reports.panels import panels
 from reports.predictions import predictions
 from reports.provenance import provenance
 from reports.runs import led_to, runs_of, shared_provenance
-from reports.sections import claims, registry
+from reports.sections import registry
 from reports.sections.base import Material, Section
 from reports.shown import ShownTable
 from reports.style import LOOKS, PARTS
+from reports.traces import Traces, traces
 
 MEASURED = ("mpi", "horovod")
 BASELINE = "allreduce-sgd"
 SIMULATED_ANSWERS = 3
 """Settings that were only simulated and have an answer of their own; of more, each has a line."""
-MOVED = ["run_id", "kind", "nbytes", "wire_nbytes"]
 OPEN_RUNS = 30
 """Runs of a report up to which the lists of runs are open from the start."""
 
@@ -68,47 +69,50 @@ def build(
     files: Mapping[str, Sequence[tuple[str, str]]] | None = None,
     beside: str = "",
     lang: str = "en",
+    batches: Iterable[Results] | None = None,
 ) -> Page:
     """The report of these results; if they are empty, of what there is to say.
 
     Args:
-        results: what `bench.records.load` gives.
+        results: what `bench.records.load` gives; without events only if there are claims, whose report shows none.
         sources: names of the results folders, for the command that repeats the report.
         studies: name of a results folder -> its resolved study (study.json), shown as it is.
         problems: what else could not be read or is not finished, one sentence each.
         files: run_id -> its files, as (link from the page, name).
         beside: folder of the tables' files, as seen from the page; "" if they are not written.
         lang: one of `reports.language.LANGUAGES`.
+        batches: the same results with their events, a few runs at a time; None: those of `results`.
     """
     with language(lang):
-        return _build(results, sources, studies or {}, problems, files or {}, beside)
+        results = light(results)
+        traced = traces(in_batches(results) if batches is None else map(light, batches))
+        return _build(results, traced, sources, studies or {}, problems, files or {}, beside)
 
 
 def _build(
     results: Results,
+    traced: Traces,
     sources: Sequence[str],
     studies: Mapping[str, Any],
     problems: Sequence[str],
     files: Mapping[str, Sequence[tuple[str, str]]],
     beside: str,
 ) -> Page:
-    results = light(results)
     runs = results.runs
-    everything = material_of(results, sources, beside)
+    everything = material_of(results, traced, sources, beside)
     grid = network_grid(runs, everything.table)
-    histogram = staleness_histogram(results.events)
     shared = shared_provenance(runs)
     # What other networks would do is told together, by the section that lays them side by side.
     asides = set(what_ifs(runs))
     first = _sections(registry.FIRST, everything)
     # Of a paper the figures are those of its claims; those of each study are in a report of its own folder.
-    claimed = len(sources) > 1 and any(section.anchor == claims.ANCHOR for section in first)
+    claimed = of_papers(sources)
     settings = []
     keys = ["study", "workload", "workers"]
     for number, key in enumerate(sorted(set(everything.summary[keys].itertuples(index=False, name=None))), start=1):
         material = of_setting(everything, f"s{number}", *key)
         aside = key[0] in asides
-        settings.append(_setting(material, histogram, files, shared, grid, aside, drawn=not (aside or claimed)))
+        settings.append(_setting(material, traced, files, shared, grid, aside, drawn=not (aside or claimed)))
     if all(one["aside"] for one in settings):  # nothing else was asked
         for one in settings:
             one["told"] = True
@@ -122,7 +126,7 @@ def _build(
     overall = [] if claimed else _sections(registry.OVERALL, everything)
     counts = runs["status"].value_counts()
     content_hash = digest(results)
-    not_used = [*problems, *results.skipped, *missing(runs, results.events, results.heldout)]
+    not_used = [*problems, *results.skipped, *missing(runs, traced.ranks, results.heldout)]
     html = everything.environment.get_template("report.html.j2").render(
         studies=sorted(set(map(asked_study, runs["study"])) or {_name_of(one) for one in studies.values()}),
         several_studies=several,
@@ -181,7 +185,7 @@ def _sections(parts: Sequence[Callable[[Material], Section | None]], material: M
 
 def _setting(
     material: Material,
-    histogram: pd.DataFrame,
+    traced: Traces,
     files: Mapping[str, Sequence[tuple[str, str]]],
     shared: Mapping[str, Mapping[str, Any]],
     grid: pd.DataFrame,
@@ -244,10 +248,9 @@ def _setting(
             words.interval_kind(kind) for kind in sorted(set(rows["final_heldout_loss_interval"]) - {"no value"})
         ],
         "bad": [bad_run(run) for run in runs[runs["status"] != "completed"].sort_values("run_id").to_dict("records")],
-        "drawn": panels(material, histogram, transports, target) if drawn else [],
+        "drawn": panels(material, traced.histogram, transports, target) if drawn else [],
         "sections": _sections(registry.PER_SETTING, material) if drawn else [],
-        # It adds up bytes: of millions of events, only what that takes is selected.
-        "conditions": conditions(replace(results, events=results.events[MOVED]), runs),
+        "conditions": conditions(replace(results, events=traced.moved), runs),
         "parts": [part for part in PARTS if (split.loc[split["run_id"].isin(done["run_id"]), part[0]] > 0).any()],
         "many_ranks": setting.workers > figures.RANKS,
         "runs": listed,

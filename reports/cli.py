@@ -57,6 +57,7 @@ def main(argv: list[str]) -> int:
         files=found.files,
         beside=beside,
         lang=args.lang,
+        batches=found.batches,
     )
     html = page.html.encode()
     try:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.claim_table import read
-from reports.sections.base import Material
 
 
-def folders(material: Material) -> Iterator[Path]:
+def folders(sources: Sequence[str]) -> Iterator[Path]:
     """The results folders and those above them, each once: a paper's claims lie in the folder above its parts."""
-    yield from dict.fromkeys(folder for source in material.sources for folder in (Path(source).parent, Path(source)))
+    yield from dict.fromkeys(folder for source in sources for folder in (Path(source).parent, Path(source)))
 
 
-def decided(material: Material) -> tuple[pd.DataFrame, list[str]]:
+def of_papers(sources: Sequence[str]) -> bool:
+    """Whether a report of these folders is one of claims, which leaves figures of studies to reports of their own."""
+    claims, errors = decided(sources)
+    return len(sources) > 1 and (len(claims) > 0 or bool(errors))
+
+
+def decided(sources: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     """All claims, sorted by paper and number, with `place`: their id in the page; and which files cannot be read."""
     parts, errors = [], []
-    for folder in folders(material):
+    for folder in folders(sources):
         try:
             parts.append(read(folder))
         except ValueError as error:

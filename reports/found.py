@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from analysis import claim_table
-from bench.records import TABLES, Results, join, load
+from bench.records import TABLES, Results, join, load, load_in_batches
+from reports.decided import of_papers
 
 OURS = re.compile(r"(run|heldout|shares)\.parquet|(events-r\d+-p\d+|snapshots-r\d+|probe-[\w-]+)\.parquet|probes\.json")
 """Files of a run that a report, or the tables it is made from, reads."""
@@ -29,12 +30,14 @@ class Found:
         studies: folder -> its resolved study.
         problems: what could not be read, is not finished, or is not ours: one sentence each.
         files: run_id -> its files, as (link from the page, name).
+        batches: the same results a few runs at a time, if `results` are without events; can be gone through once.
     """
 
     results: Results
     studies: dict[str, Any]
     problems: list[str]
     files: dict[str, list[tuple[str, str]]]
+    batches: Iterator[Results] | None = None
 
 
 def found_in(folders: Sequence[str], page_in: Path) -> Found:
@@ -57,17 +60,23 @@ def found_in(folders: Sequence[str], page_in: Path) -> Found:
             studies[name] = json.loads(study.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             problems.append(f"{study}: {type(error).__name__}: {str(error).splitlines()[0]}")
-    results, folder_of, twice = _joined(folders)
+    lean = of_papers(folders) and all(Path(folder, "runs").is_dir() for folder in folders)
+    results, folder_of, twice = _joined(folders, events=not lean)
     files = {run_id: _files(Path(folder, "runs", run_id), page_in) for run_id, folder in folder_of.items()}
-    return Found(results, studies, twice + problems, files)
+    batches = load_in_batches(*folders) if lean and not twice else None
+    return Found(results, studies, twice + problems, files, batches)
 
 
-def _joined(folders: Sequence[str]) -> tuple[Results, dict[str, str], list[str]]:
-    """The tables of all folders, the folder of each run, and which runs were there twice."""
+def _joined(folders: Sequence[str], events: bool) -> tuple[Results, dict[str, str], list[str]]:
+    """The tables of all folders, the folder of each run, and which runs were there twice.
+
+    Args:
+        events: False leaves them out where no run is there twice.
+    """
     names = [(run.name, folder) for folder in folders for run in sorted(Path(folder).glob("runs/*"))]
     folder_of = dict(reversed(names))  # the first folder keeps a run
     if len(folder_of) == len(names) and all(Path(folder, "runs").is_dir() for folder in folders):
-        whole = load(*folders)  # at once: joining millions of events would hold them twice
+        whole = load(*folders, events=events)  # at once: joining millions of events would hold them twice
         if not whole.runs["run_id"].duplicated().any():
             return whole, {run_id: folder_of[run_id] for run_id in whole.runs["run_id"] if run_id in folder_of}, []
     parts: list[Results] = []

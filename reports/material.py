@@ -8,16 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.ages import applied_gradients
 from analysis.summary import per_run, summarise
-from analysis.timing import time_split
 from bench.records import TABLES, Results
 from reports import words
-from reports.batches import in_batches
 from reports.environment import environment
 from reports.language import t
 from reports.sections.base import Material, Setting
 from reports.style import looks
+from reports.traces import Traces
 
 
 def light(results: Results) -> Results:
@@ -32,23 +30,11 @@ def _bare(frame: pd.DataFrame) -> pd.DataFrame:
     return bare
 
 
-def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Frames of batches as one; empty ones would make it forget its types."""
-    full = [frame for frame in frames if len(frame)] or frames[:1]
-    return _bare(pd.concat(full, ignore_index=True))
-
-
-def material_of(results: Results, sources: Sequence[str], beside: str) -> Material:
+def material_of(results: Results, traced: Traces, sources: Sequence[str], beside: str) -> Material:
     """The tables that all parts are made from."""
-    splits, applied = [], []
-    for batch in in_batches(results):  # what these two make on the way is several times the events
-        splits.append(time_split(batch.events, batch.runs))
-        applied.append(applied_gradients(batch.events, batch.runs))
-    split = _joined(splits)
-    table = _bare(per_run(results, split=split, applied=_joined(applied)))
-    del applied
+    table = _bare(per_run(results, traced=traced.numbers))
     look_of = looks(zip(results.runs["label"], results.runs["algorithm"], strict=True))
-    split = split.merge(table[["run_id", "label"]], on="run_id")
+    split = traced.split.merge(table[["run_id", "label"]], on="run_id")
     return Material(results, table, _bare(summarise(table)), split, look_of, sources, environment(look_of, beside))
 
 

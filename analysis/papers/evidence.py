@@ -36,40 +36,55 @@ class Evidence:
     _runs: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
 
     def results(self, part: str) -> Results:
-        """All tables of a study's runs.
+        """All tables of a study's runs, but for their events, which take gigabytes and few rules ask for.
 
         Raises:
             Missing: the study has not been run.
         """
         if part not in self._results:
-            try:
-                self._results[part] = load(self.folder / part)
-            except ValueError as error:
-                raise Missing(f"{part}: {error}") from error
-            if self._results[part].runs.empty:
-                raise Missing(f"{part}: no run has ended")
+            self._results[part] = self._load(part, events=False)
         return self._results[part]
 
+    def with_events(self, part: str) -> Results:
+        """All tables of a study's runs; what is read for it is not kept.
+
+        Raises:
+            Missing: the study has not been run.
+        """
+        given = self._results.get(part)
+        return self._load(part, events=True) if given is None or given.events.empty else given
+
+    def _load(self, part: str, events: bool) -> Results:
+        try:
+            results = load(self.folder / part, events=events)
+        except ValueError as error:
+            raise Missing(f"{part}: {error}") from error
+        if results.runs.empty:
+            raise Missing(f"{part}: no run has ended")
+        return results
+
     def runs(self, part: str) -> pd.DataFrame:
-        """One row per run of a study, as `analysis.summary.per_run` gives it, with `settings` as read from JSON.
+        """One row per run of a study, with `settings` as read from JSON.
+
+        It is what `analysis.summary.per_run` gives, without the columns that events tell (`of_events`).
 
         Raises:
             Missing: the study has not been run.
         """
         if part not in self._runs:  # several claims and figures ask for the same study
             results = self.results(part)
-            self._runs[part] = _with_settings(per_run(results), results)
+            table = per_run(results, traced=results.runs[["run_id"]])
+            settings = results.runs.set_index("run_id")["settings"].map(json.loads)
+            self._runs[part] = table.assign(settings=table["run_id"].map(settings))
         return self._runs[part]
 
-    def give(self, part: str, results: Results, table: pd.DataFrame) -> None:
-        """Take the tables of a study's runs as they are given, so that they are not read and added up again.
+    def give(self, part: str, results: Results) -> None:
+        """Take the tables of a study's runs as they are given, so that they are not read again.
 
         Args:
-            results: all tables, as `bench.records.load` gives them.
-            table: `analysis.summary.per_run` of them.
+            results: as `bench.records.load` gives them, with events or without.
         """
         self._results[part] = results
-        self._runs[part] = _with_settings(table, results)
 
     def table(self, part: str) -> pd.DataFrame:
         """What an experiment found.
@@ -83,8 +98,3 @@ class Evidence:
         except (OSError, ValueError) as error:
             raise Missing(f"{part}: {path.name} cannot be read: {str(error).splitlines()[0]}") from error
         return frame
-
-
-def _with_settings(table: pd.DataFrame, results: Results) -> pd.DataFrame:
-    settings = results.runs.set_index("run_id")["settings"].map(json.loads)
-    return table.assign(settings=table["run_id"].map(settings))

@@ -102,7 +102,11 @@ UNLIKE: dict[str, Any] = {"noise": 0.0, "condition": 2.0, "heterogeneity": 1.0}
 
 
 def bias(scale: Scale) -> Rows:
-    """Distance per coordinate to the minimiser of the mean of unlike quadratics, once it no longer changes."""
+    """Distance per coordinate to the minimiser of the mean of unlike quadratics, once it no longer changes.
+
+    That an error is in proportion to the rate is said of rates far below the ring's spectral gap, which falls as
+    1 / n^2: the rates are those for eight workers times what is left of the gap, the steps as many more.
+    """
     cases: list[tuple[str, Algorithm, float]] = []
     for lr in (0.1, 0.05, 0.025):
         cases += [("d-psgd cta", DPSGD(order="cta"), lr), ("d-psgd atc", DPSGD(order="atc"), lr)]
@@ -114,7 +118,7 @@ def bias(scale: Scale) -> Rows:
     return [
         {"algorithm": name, "lr": lr, "workers": n, "error": _error(algorithm, n, lr, round(60 / lr))}
         for n in ((8, 16) if scale == "full" else (8,))
-        for name, algorithm, lr in cases
+        for name, algorithm, lr in ((name, algorithm, at_eight * (8 / n) ** 2) for name, algorithm, at_eight in cases)
     ]
 
 

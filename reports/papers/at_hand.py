@@ -1,4 +1,4 @@
-"""A paper's evidence from the tables that the report has read already, so that millions of events are read once."""
+"""A paper's evidence from the tables that the report has read already, so that they are read once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def evidence_of(folder: Path, paper: str, scale: Scale, material: Material) -> E
         runs = {run.name for run in (folder / part.name).glob("runs/*") if run.is_dir()}
         if runs and runs <= known:
             frames: dict[str, Any] = {name: _own(getattr(material.results, name), runs) for name in TABLES}
-            evidence.give(part.name, Results(**frames), _own(material.table, runs))
+            evidence.give(part.name, Results(**frames))
     return evidence
 
 

@@ -16,8 +16,6 @@ from reports.language import noted, t
 from reports.sections.base import Material, Section
 from reports.shown import Filter, Mark, Shown, ShownTable
 
-ANCHOR = "claims"
-"""Of the section in the page."""
 WORDS = {
     "reproduced": noted("reproduced"),
     "partly": noted("partly reproduced"),
@@ -34,7 +32,7 @@ MANY = 12
 
 def section(material: Material) -> Section | None:
     """The claims of all results folders of the report; None if they have none."""
-    claims, errors = decided(material)
+    claims, errors = decided(material.sources)
     if claims.empty and not errors:
         return None
     known = set(material.results.runs["run_id"])
@@ -46,7 +44,7 @@ def section(material: Material) -> Section | None:
             errors=errors,
         )
     )
-    return Section(ANCHOR, t("The paper's claims, one by one"), html, tuple(paper["table"] for paper in papers))
+    return Section("claims", t("The paper's claims, one by one"), html, tuple(paper["table"] for paper in papers))
 
 
 def verdict_words(verdict: str) -> str:

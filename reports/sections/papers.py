@@ -30,7 +30,7 @@ def section(material: Material) -> Section | None:
     found, errors = _papers(material)
     if not found and not errors:
         return None
-    claims, _ = decided(material)
+    claims, _ = decided(material.sources)
     placed = zip(*(claims[name] for name in ("paper", "claim_id", "place", "verdict")), strict=True)
     places: Places = {(paper, claim): (place, verdict) for paper, claim, place, verdict in placed}
     tables: list[ShownTable] = []
@@ -54,7 +54,7 @@ def _papers(material: Material) -> tuple[dict[str, tuple[Path, Scale]], list[str
     """Folder and scale of each paper, and what cannot be read. Of one that is there at both scales, the full one."""
     found: dict[str, tuple[Path, Scale]] = {}
     errors = []
-    for one in folders(material):
+    for one in folders(material.sources):
         try:
             said = results_folder.read(one)
         except ValueError as error:

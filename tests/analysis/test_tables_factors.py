@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.ages import applied_gradients
 from analysis.claims import budgets, finding, findings, tuning
 from analysis.comparison import winner
 from analysis.curves import AXES, area_under_curve, mean_height, over_runs
 from analysis.efficiency import hardware_and_statistical, speed_up
 from analysis.pareto import dominated, pareto_front
-from analysis.summary import METRICS, TIME_SHARES, per_run, summarise, summary
+from analysis.summary import METRICS, TIME_SHARES, of_events, per_run, summarise, summary
 from analysis.timing import time_split
 from bench.records import Results, load
 from tests.support.synthetic import write_results
@@ -257,10 +256,12 @@ def test_shares_of_a_workers_time_add_up_to_one(results: Results) -> None:
 
 
 def test_what_is_at_hand_is_not_made_again(results: Results) -> None:
-    split, applied = time_split(results.events, results.runs), applied_gradients(results.events, results.runs)
-    pd.testing.assert_frame_equal(per_run(results, split=split, applied=applied), per_run(results))
-    late = per_run(results, split=split.assign(other_s=split["duration_s"]), applied=applied.iloc[:0])
-    assert (late["harness_share"].dropna() == 1).all() and late["staleness_s_mean"].isna().all()
+    split = time_split(results.events, results.runs)
+    traced = of_events(results.events, results.runs, split)
+    without = replace(results, events=results.events.iloc[:0])
+    pd.testing.assert_frame_equal(per_run(without, traced=traced), per_run(results))
+    late = of_events(results.events, results.runs, split.assign(other_s=split["duration_s"]))
+    assert (late["harness_share"].dropna() == 1).all()
 
 
 def test_energy_to_the_target_is_that_of_the_time_to_it(results: Results) -> None:

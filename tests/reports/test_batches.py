@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,14 +13,20 @@ import pytest
 from analysis.ages import applied_gradients
 from analysis.summary import per_run
 from analysis.timing import time_split
-from bench.records import Results, load
+from bench.records import Results, load, load_in_batches
 from reports.batches import in_batches
+from reports.traces import traces
 from tests.support.synthetic import write_results
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return load(write_results(tmp_path_factory.mktemp("results") / "demo", steps=10))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_results(tmp_path_factory.mktemp("results") / "demo", steps=10)
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> Results:
+    return load(folder)
 
 
 @pytest.mark.parametrize("most", [1, 3000, 10**9])
@@ -45,9 +52,29 @@ def test_reductions_of_batches_are_those_of_the_whole(reduced: Callable[..., pd.
 
 
 def test_numbers_of_runs_are_the_same_from_batches(results: Results) -> None:
-    parts = [applied_gradients(batch.events, batch.runs) for batch in in_batches(results, 800)]
-    applied = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    pd.testing.assert_frame_equal(per_run(results, applied=applied), per_run(results), check_exact=True)
+    found = traces(in_batches(results, 800))
+    pd.testing.assert_frame_equal(per_run(results, traced=found.numbers), per_run(results), check_exact=True)
+    whole = traces([results])
+    for name in ("split", "numbers", "histogram", "moved", "ranks"):
+        few, at_once = (
+            of[sorted(of.columns)].sort_values(sorted(of.columns)).reset_index(drop=True)
+            for of in (getattr(found, name).astype({"run_id": str}), getattr(whole, name).astype({"run_id": str}))
+        )
+        pd.testing.assert_frame_equal(few, at_once, check_exact=True, check_categorical=False)
+
+
+def test_batches_from_files_are_those_of_the_whole(results: Results, folder: Path) -> None:
+    """The same page follows from them, and each is as small as it can be."""
+    batches = list(load_in_batches(folder, most=800))
+    assert len(batches) > 5 and sum(len(batch.events) for batch in batches) == len(results.events)
+    for batch in batches:
+        assert len(batch.events) <= 800 or batch.events["run_id"].nunique() == 1
+    assert [run for batch in batches for run in batch.runs["run_id"]] == results.runs["run_id"].tolist()
+    lean = load(folder, events=False)
+    assert lean.events.empty and list(lean.events) == list(results.events)
+    pd.testing.assert_frame_equal(lean.heldout, results.heldout)
+    found = traces(batches)
+    pd.testing.assert_frame_equal(per_run(lean, traced=found.numbers), per_run(results), check_exact=True)
 
 
 def test_nothing_has_one_batch_and_mixed_events_are_refused(results: Results) -> None:

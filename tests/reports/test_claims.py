@@ -17,8 +17,10 @@ from analysis.claims import findings
 from analysis.summary import per_run, summarise
 from analysis.timing import time_split
 from bench.records import load
+from reports.build import build
 from reports.cli import main as report
 from reports.environment import environment
+from reports.found import found_in
 from reports.language import language
 from reports.sections import claims as claims_section
 from reports.sections import findings as findings_section
@@ -228,3 +230,20 @@ def test_the_report_of_a_whole_paper_begins_with_its_claims_and_leaves_figures_o
     assert "Which way of training in parallel was best?" in part
     assert part.index('class="answers"') < part.index('id="claims"')
     assert "<figure" in part[part.index('id="s1-compare"') : part.index('id="provenance"')]
+
+
+@pytest.mark.thorough
+def test_the_report_of_a_whole_paper_has_the_same_numbers_without_all_events_in_memory(tmp_path: Path) -> None:
+    parts = {"minima": ("digits-mlp",), "sweep": ("mnist-mlp",)}
+    folders = [str(write_results(tmp_path / "paper" / part, steps=3, workloads=on)) for part, on in parts.items()]
+    everything = load(*folders)
+    assert found_in(folders, tmp_path).batches is None, "figures of studies need them"
+    write(tmp_path / "paper", [claim("A1")])
+    found = found_in(folders, tmp_path)
+    assert found.results.events.empty and found.batches is not None
+    lean, whole = (
+        build(results, sources=folders, batches=batches)
+        for results, batches in ((found.results, found.batches), (everything, None))
+    )
+    assert lean.html.replace(lean.summary["content_hash"], whole.summary["content_hash"]) == whole.html
+    assert "staleness" in lean.html and lean.summary["problems"] == whole.summary["problems"]

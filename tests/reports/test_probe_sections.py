@@ -65,7 +65,7 @@ class Made:
 def make(results: Results, *sources: str, lang: str = "en") -> Made:
     with language(lang):
         split = time_split(results.events, results.runs)
-        table = per_run(results, split=split)
+        table = per_run(results)
         look_of = looks(zip(results.runs["label"], results.runs["algorithm"], strict=True))
         everything = Material(results, table, summarise(table), split, look_of, sources, environment(look_of))
         setting = Setting("s1", "synthetic", "digits-mlp", WORKERS, "digits-mlp, 4 workers")

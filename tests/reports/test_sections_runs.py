@@ -32,7 +32,7 @@ def material_of(results: Results, workload: str | None = "digits-mlp") -> Materi
     runs = results.runs if workload is None else results.runs[results.runs["workload"] == workload]
     own = replace(results, runs=runs)
     split = time_split(own.events, runs)
-    table = per_run(own, split=split)
+    table = per_run(own)
     look_of = looks(zip(results.runs["label"], results.runs["algorithm"], strict=True))
     setting = None if workload is None else Setting("s1", "synthetic", workload, WORKERS, f"{workload}, 4 workers")
     split = split.merge(table[["run_id", "label"]], on="run_id")

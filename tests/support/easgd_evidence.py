@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -14,7 +15,7 @@ import pandas as pd
 from analysis.papers.evidence import TABLE, Evidence
 from analysis.theory.easgd import largest_moving_rate
 from analysis.theory.easgd_noise import SynchronousEASGD
-from bench.records import EVENTS, HELDOUT, RUNS, SHARES, SNAPSHOTS, Results
+from bench.records import EVENTS, HELDOUT, RUNS, SHARES, SNAPSHOTS, Results, unknown_row
 
 
 def tabled(folder: Path, part: str, rows: Iterable[dict[str, Any]]) -> Evidence:
@@ -89,39 +90,28 @@ def moment_rows(factor: float) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-class Told(Evidence):
-    """Evidence whose derived numbers are given."""
-
-    def runs(self, part: str) -> pd.DataFrame:
-        """Those that were put in."""
-        return self._runs[part]
-
-
 def timed(
     folder: Path, wait_ms: Callable[[int, int], float], *, spare: int = 0, slower: float = 0.0, workers: int = 3
 ) -> Evidence:
     """20 steps of 10 ms of each worker on MPI, which waits as told for each number of workers and period; `spare` bytes
-    too many; gradients slower by a share with each worker."""
-    runs, events, rows = [], [], []
+    too many; gradients slower by a share with each worker. A step begins every 50 ms."""
+    runs, events = [], []
     for p in (1, 2, 4)[:workers]:
         for tau in (1, 10):
             run, compute_s = f"n{p}-{tau}", 0.01 * (1 + slower * p)
             moved = 4 * 100 * p * 2 * math.ceil(20 / tau) + spare
             runs.append(
-                {
-                    "run_id": run, "status": "completed", "workers": p, "steps": 20 * p, "parameters": 100,
-                    "nbytes": moved,
+                unknown_row(RUNS) | {
+                    "run_id": run, "status": "completed", "workers": p, "ranks": p + 1, "steps": 20 * p,
+                    "parameters": 100, "nbytes": moved, "settings": json.dumps({"period": tau}), "duration_s": 1.0,
                 }
             )  # fmt: skip
-            events += [{"run_id": run, "rank": k, "kind": "gradient"} for k in range(p) for _ in range(20)]
-            rows.append(
-                {
-                    "run_id": run, "workers": p, "settings": {"period": tau}, "duration_s": 1.0,
-                    "exposed_comm_s": 20e-3 * wait_ms(p, tau), "gradient_share": 20 * compute_s,
-                }
-            )  # fmt: skip
-    evidence = Told(folder, "quick")
-    evidence._runs["breakdown"] = pd.DataFrame(rows)
+            for rank, step in itertools.product(range(p), range(20)):
+                row = unknown_row(EVENTS) | {"run_id": run, "rank": rank, "step": step + 1}
+                begin, ready = 0.05 * step, 0.05 * step + compute_s
+                events.append(row | {"kind": "gradient", "t0_s": begin, "t1_s": ready})
+                events.append(row | {"kind": "wait", "t0_s": ready, "t1_s": ready + 1e-3 * wait_ms(p, tau)})
+    evidence = Evidence(folder, "quick")
     frames = {t.name: t.schema.empty_table().to_pandas() for t in (RUNS, EVENTS, SNAPSHOTS, HELDOUT, SHARES)}
     frames["runs"], frames["events"] = pd.DataFrame(runs), pd.DataFrame(events)
     evidence._results["breakdown"] = Results(*(frames[t.name] for t in (RUNS, EVENTS, SNAPSHOTS, HELDOUT, SHARES)))

@@ -45,7 +45,7 @@ def on_ranks(evidence: Evidence) -> Decision:
 
     Source: arXiv 1605.09774, assumptions A1 to A3.
     """
-    results = evidence.results("mpi-staleness")
+    results = evidence.with_events("mpi-staleness")
     runs = results.runs
     done = runs[runs["status"] == "completed"]
     if len(done) < len(runs):

@@ -5,6 +5,7 @@ Source: Zhang, Choromanska, LeCun, arXiv 1412.6651, section 2, and the supplemen
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.stats import spearmanr
 from analysis.papers.cases import rows_of
 from analysis.papers.claim import Claim, Decision, Verdict
 from analysis.papers.evidence import Evidence, Missing
+from analysis.summary import of_events
 
 TIMES_LESS = 5.0
 FLAT = 0.25
@@ -39,15 +41,17 @@ def of_a_step(evidence: Evidence) -> pd.DataFrame:
         ...     print(str(missing).partition(":")[0])
         breakdown
     """
-    runs, raw = evidence.runs("breakdown"), evidence.results("breakdown").runs.set_index("run_id")
-    if not (raw["status"] == "completed").all():
-        raise Missing(f"breakdown: {int((raw['status'] != 'completed').sum())} runs are not complete")
-    steps = (raw["steps"] / raw["workers"])[runs["run_id"]].to_numpy()
+    results = evidence.with_events("breakdown")
+    runs = results.runs
+    if not (runs["status"] == "completed").all():
+        raise Missing(f"breakdown: {int((runs['status'] != 'completed').sum())} runs are not complete")
+    runs = runs.merge(of_events(results.events, runs), on="run_id")
+    steps = (runs["steps"] / runs["workers"]).to_numpy()
     return pd.DataFrame(
         {
             "run_id": runs["run_id"].to_numpy(),
             "workers": runs["workers"].to_numpy(),
-            "period": [int(s["period"]) for s in runs["settings"]],
+            "period": [int(json.loads(text)["period"]) for text in runs["settings"]],
             "comm_s": runs["exposed_comm_s"].to_numpy() / steps,
             "compute_s": (runs["gradient_share"] * runs["duration_s"]).to_numpy() / steps,
             "step_s": runs["duration_s"].to_numpy() / steps,
@@ -61,7 +65,7 @@ def breakdown(evidence: Evidence) -> Decision:
     Source: arXiv 1412.6651, supplement, table 4.
     """
     table = of_a_step(evidence)
-    results = evidence.results("breakdown")
+    results = evidence.with_events("breakdown")
     raw = results.runs.set_index("run_id")
     exact = []
     done = results.events[results.events["kind"] == "gradient"].groupby(["run_id", "rank"], observed=True).size()

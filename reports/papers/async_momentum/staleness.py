@@ -69,7 +69,7 @@ def ranks(evidence: Evidence, material: Material) -> PaperFigure:
     Raises:
         Missing: the study has not been run.
     """
-    results = evidence.results("mpi-staleness")
+    results = evidence.with_events("mpi-staleness")
     done = results.runs[results.runs["status"] == "completed"]
     writes = center_writes(results.events, done)
     if writes.empty:

@@ -125,11 +125,12 @@ def test_what_the_report_has_read_is_the_same_evidence_as_what_is_on_disk(tmp_pa
     assert "sweep" in given._results and len(read.runs("sweep")) < len(own.table)
     for name in TABLES:
         pd.testing.assert_frame_equal(
-            getattr(given.results("sweep"), name), getattr(read.results("sweep"), name), check_categorical=False
+            getattr(given.with_events("sweep"), name), getattr(read.with_events("sweep"), name), check_categorical=False
         )
-        for column in getattr(given.results("sweep"), name).select_dtypes("category"):
-            kinds = getattr(given.results("sweep"), name)[column].cat.categories
-            assert set(kinds) == set(getattr(read.results("sweep"), name)[column].astype(str))
+        for column in getattr(given.with_events("sweep"), name).select_dtypes("category"):
+            kinds = getattr(given.with_events("sweep"), name)[column].cat.categories
+            assert set(kinds) == set(getattr(read.with_events("sweep"), name)[column].astype(str))
+    assert read.results("sweep").events.empty
     pd.testing.assert_frame_equal(given.runs("sweep"), read.runs("sweep"))
     few = replace(own, results=replace(results, runs=results.runs.iloc[:1]))
     assert not evidence_of(tmp_path, "dpsgd", "quick", few)._results, "a part that the report lacks runs of is read"
