@@ -28,7 +28,7 @@ from bench.records import load
 from analysis.ages import applied_gradients, over_time
 from analysis.completeness import missing
 from analysis.staleness import distribution, staleness_histogram
-from analysis.summary import per_run, summarise
+from analysis.summary import of_events, per_run, summarise
 from analysis.throughput import rank_throughput
 from analysis.timing import time_split
 done("import")
@@ -36,9 +36,9 @@ results = load(sys.argv[1])
 done("load")
 split = time_split(results.events, results.runs)
 done("time_split")
-applied = applied_gradients(results.events, results.runs)
-table = summarise(per_run(results, split=split, applied=applied))
+table = summarise(per_run(results, traced=of_events(results.events, results.runs, split)))
 done("per_run")
+applied = applied_gradients(results.events, results.runs)
 by_rank, windows = distribution(applied, ("run_id", "rank")), over_time(applied, results.runs)
 histogram = staleness_histogram(results.events)
 done("staleness by rank and time")
