@@ -33,6 +33,8 @@ ROUND = (1, 2, 2.5, 5, 10)
 """Steps between the numbers of a linear axis."""
 APART = 3.2
 """Points between bars of lines at one place, so that none hides another."""
+MARK = 3.0
+"""Points from the middle of a mark to its edge."""
 FEW = 12
 """Points of a line that are all told in its text; of more the first and the last."""
 
@@ -204,6 +206,22 @@ def _draw(axes: Axes, part: Panel, dashes: Mapping[str, Any]) -> None:
         _line(axes, line, APART * (barred.index(i) - (len(barred) - 1) / 2) if i in barred else 0.0)
     for limit, axis in ((axes.set_xlim, part.x), (axes.set_ylim, part.y)):
         limit(*(None if math.isnan(end) else end for end in (axis.low, axis.high)))
+    if len(barred) > 1:
+        _make_room(axes, [part.lines[i] for i in barred], APART * (len(barred) - 1) / 2 + MARK)
+
+
+def _make_room(axes: Axes, lines: Sequence[Line], points: float) -> None:
+    """Widen the horizontal limits, if need be, so that what is drawn so many points aside stands inside."""
+    figure = axes.get_figure()
+    assert figure is not None
+    x = np.concatenate([line.frame()["x"].to_numpy() for line in lines])
+    scale = axes.xaxis.get_transform()
+    low, high = scale.transform(np.array([x.min(), x.max()]))
+    share = points / 72 / (axes.get_position().width * figure.get_figwidth())
+    if low < high and share < 0.5:
+        aside = share * (high - low) / (1 - 2 * share)
+        left, right = scale.transform(np.array(axes.get_xlim()))
+        axes.set_xlim(*scale.inverted().transform(np.array([min(left, low - aside), max(right, high + aside)])))
 
 
 def _finish(axes: Axes, part: Panel, *, short: bool, few: bool) -> None:
