@@ -81,7 +81,7 @@ def rates(evidence: Evidence, material: Material) -> PaperFigure:
         line = Known("no learning below (B5)", [tried[0] / 1.2, tried[-1] * 1.2], [FAILED, FAILED])
         parts.append(Panel(x, ACCURACY, lines, (line,), f"N = {workers}"))
     title = t("Accuracy at the end over the learning rates, the same for all")
-    svg = panels("aau-rates", title, "", parts)
+    svg = panels("aau-rates", title, "", parts, columns=2)
     text = t(
         "Every rate that was tried, {n} seeds each, with the 95 % interval of the mean. Claim B4 compares each "
         "algorithm at its best rate; claim B5 asks also for a rate at which AD-PSGD ends below the dashed line and "
