@@ -126,7 +126,8 @@ def _build(
     overall = [] if claimed else _sections(registry.OVERALL, everything)
     counts = runs["status"].value_counts()
     content_hash = digest(results)
-    not_used = [*problems, *results.skipped, *missing(runs, traced.ranks, results.heldout)]
+    skipped = dict.fromkeys([*results.skipped, *traced.skipped])  # files of events are read for the latter alone
+    not_used = [*problems, *skipped, *missing(runs, traced.ranks, results.heldout)]
     html = everything.environment.get_template("report.html.j2").render(
         studies=sorted(set(map(asked_study, runs["study"])) or {_name_of(one) for one in studies.values()}),
         several_studies=several,

@@ -25,6 +25,7 @@ class Traces:
         histogram: `analysis.staleness.staleness_histogram`.
         moved: bytes by run and kind of event, as if each were one event: `run_id`, `kind`, `nbytes`, `wire_nbytes`.
         ranks: which ranks of which runs have events: `run_id`, `rank`.
+        skipped: files that could not be read, each with its reason.
     """
 
     split: pd.DataFrame
@@ -32,6 +33,7 @@ class Traces:
     histogram: pd.DataFrame
     moved: pd.DataFrame
     ranks: pd.DataFrame
+    skipped: tuple[str, ...]
 
 
 def traces(batches: Iterable[Results]) -> Traces:
@@ -51,6 +53,7 @@ def traces(batches: Iterable[Results]) -> Traces:
                 histogram=staleness_histogram(events),
                 moved=events[MOVED].groupby(["run_id", "kind"], observed=True, sort=False).sum().reset_index(),
                 ranks=events[["run_id", "rank"]].drop_duplicates(),
+                skipped=tuple(batch.skipped),
             )
         )
     return Traces(
@@ -59,6 +62,7 @@ def traces(batches: Iterable[Results]) -> Traces:
         histogram=_joined([one.histogram for one in found]),
         moved=_joined([one.moved for one in found]),
         ranks=_joined([one.ranks for one in found]),
+        skipped=tuple(line for one in found for line in one.skipped),
     )
 
 

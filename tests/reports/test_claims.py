@@ -236,6 +236,8 @@ def test_the_report_of_a_whole_paper_begins_with_its_claims_and_leaves_figures_o
 def test_the_report_of_a_whole_paper_has_the_same_numbers_without_all_events_in_memory(tmp_path: Path) -> None:
     parts = {"minima": ("digits-mlp",), "sweep": ("mnist-mlp",)}
     folders = [str(write_results(tmp_path / "paper" / part, steps=3, workloads=on)) for part, on in parts.items()]
+    torn = next(Path(folders[0]).glob("runs/*/events-r1-p*.parquet"))
+    torn.write_bytes(torn.read_bytes()[:100])
     everything = load(*folders)
     assert found_in(folders, tmp_path).batches is None, "figures of studies need them"
     write(tmp_path / "paper", [claim("A1")])
@@ -247,3 +249,4 @@ def test_the_report_of_a_whole_paper_has_the_same_numbers_without_all_events_in_
     )
     assert lean.html.replace(lean.summary["content_hash"], whole.summary["content_hash"]) == whole.html
     assert "staleness" in lean.html and lean.summary["problems"] == whole.summary["problems"]
+    assert any(torn.name in line for line in lean.summary["problems"])
