@@ -5,21 +5,23 @@
 For each algorithm, workload and number of workers of the study calibration-check, and over links limited to each rate
 [Gbit/s] with the fewest workers: samples/s as measured, as predicted by the simulator calibrated with `--calibrated`
 ranks right before, and their ratio; and what the predicted gradients take of the time of the measured ones. Where the
-second is below 1 and the first above it, the machine was slower during the runs than during the calibration. A second
-call with the same --out runs only what is missing. About 20 minutes on two cores; the machine should have nothing else
-to do.
+second is below 1 and the first above it, the machine was slower during the runs than during the calibration: that is
+done anew for each workload, right before its runs. A second call with the same --out runs only what is missing. About
+25 minutes on two cores; the machine should have nothing else to do.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pandas as pd
 
-from bench.study import find
+from bench.study import find, workload_label
 
 STUDY = "calibration-check"
 
@@ -39,20 +41,24 @@ def main(argv: list[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     data = [] if arguments.data_dir is None else ["--data-dir", str(arguments.data_dir)]
     text = find(arguments.study).read_text(encoding="utf-8")
+    parts = [(None, n) for n in arguments.workers] + [(rate, min(arguments.workers)) for rate in arguments.rates]
     found = []
-    for rate in (None, *arguments.rates):
-        study = out / ("open.toml" if rate is None else f"{rate:g}Gbit.toml")
-        study.write_text(limited(text, rate, arguments.seconds), encoding="utf-8")
-        for workers in arguments.workers if rate is None else [min(arguments.workers)]:
-            measured, predicted = (out / f"{study.stem}-n{workers}-{kind}" for kind in ("measured", "predicted"))
-            n = ["-n", str(workers)]
-            cluster = out / f"{study.stem}-n{workers}-cluster.toml"
-            if not cluster.exists():  # for each part anew: the same gradients were seen to take a tenth longer later
-                paceline("calibrate", arguments.study, "-n", str(arguments.calibrated), "-o", str(cluster), *data)
-            paceline("run", str(study), *n, "--out", str(measured), *data)
-            paceline(
-                "predict", str(study), "--cluster", str(cluster), *n, "--cost-only", "--out", str(predicted), *data
-            )
+    for k, workload in enumerate(tomllib.loads(text)["workload"]):
+        for rate, workers in parts:
+            link = "open" if rate is None else f"{rate:g}Gbit"
+            folder = out / f"{workload_label(workload)}-{link}-n{workers}"
+            folder.mkdir(exist_ok=True)
+            study, cluster = folder / "study.toml", folder / "cluster.toml"
+            study.write_text(part(text, k, rate, arguments.seconds), encoding="utf-8")
+            if not cluster.exists():
+                # Without the limit: a prediction puts it in front of what was measured without it.
+                unlimited = folder / "calibrated.toml"
+                unlimited.write_text(part(text, k, None, arguments.seconds), encoding="utf-8")
+                paceline("calibrate", str(unlimited), "-n", str(arguments.calibrated), "-o", str(cluster), *data)
+            n = ["-n", str(workers), "--out"]
+            measured, predicted = folder / "measured", folder / "predicted"
+            paceline("run", str(study), *n, str(measured), *data)
+            paceline("predict", str(study), "--cluster", str(cluster), "--cost-only", *n, str(predicted), *data)
             found.append(pairs(measured, predicted).assign(link="open" if rate is None else f"{rate:g} Gbit/s"))
     print(shown(pd.concat(found)))
     return 0
@@ -70,9 +76,20 @@ def paceline(*arguments: str) -> None:
         raise SystemExit(f"paceline {arguments[0]} ended with exit code {code}")
 
 
-def limited(text: str, rate_Gbit_per_s: float | None, seconds: float) -> str:
-    """A study file with a limit for its links, and with runs of that long."""
-    lines = text.splitlines()
+def part(text: str, k: int, rate_Gbit_per_s: float | None, seconds: float) -> str:
+    """A study file with its k-th workload alone (from 0), a limit for its links, and runs of that long.
+
+    Example:
+        >>> print(part("name = 'a'\\n[[workload]]\\nname = 'b'\\n[[workload]]\\nname = 'c'\\n", 1, 0.1, 5.0))
+        rate_Gbit_per_s = 0.1
+        name = 'a'
+        [[workload]]
+        name = 'c'
+    """
+    tables = re.split(r"(?m)^(?=\[)", text)
+    others = [table for table in tables if table.startswith("[[workload]]")]
+    others.pop(k)
+    lines = "".join(table for table in tables if table not in others).splitlines()
     if rate_Gbit_per_s is not None:
         lines.insert(0, f"rate_Gbit_per_s = {rate_Gbit_per_s}")
     return "\n".join(f"seconds = {seconds}" if line.startswith("seconds = ") else line for line in lines)
