@@ -49,11 +49,11 @@ def main(argv: list[str]) -> int:
             folder = out / f"{workload_label(workload)}-{link}-n{workers}"
             folder.mkdir(exist_ok=True)
             study, cluster = folder / "study.toml", folder / "cluster.toml"
-            study.write_text(part(text, k, rate, arguments.seconds), encoding="utf-8")
+            study.write_text(limited(alone(text, k), rate, arguments.seconds), encoding="utf-8")
             if not cluster.exists():
                 # Without the limit: a prediction puts it in front of what was measured without it.
                 unlimited = folder / "calibrated.toml"
-                unlimited.write_text(part(text, k, None, arguments.seconds), encoding="utf-8")
+                unlimited.write_text(alone(text, k), encoding="utf-8")
                 paceline("calibrate", str(unlimited), "-n", str(arguments.calibrated), "-o", str(cluster), *data)
             n = ["-n", str(workers), "--out"]
             measured, predicted = folder / "measured", folder / "predicted"
@@ -76,20 +76,25 @@ def paceline(*arguments: str) -> None:
         raise SystemExit(f"paceline {arguments[0]} ended with exit code {code}")
 
 
-def part(text: str, k: int, rate_Gbit_per_s: float | None, seconds: float) -> str:
-    """A study file with its k-th workload alone (from 0), a limit for its links, and runs of that long.
+def alone(text: str, k: int) -> str:
+    """A study file with its k-th workload (from 0) and no other.
 
     Example:
-        >>> print(part("name = 'a'\\n[[workload]]\\nname = 'b'\\n[[workload]]\\nname = 'c'\\n", 1, 0.1, 5.0))
-        rate_Gbit_per_s = 0.1
+        >>> print(alone("name = 'a'\\n[[workload]]\\nname = 'b'\\n[[workload]]\\nname = 'c'\\n", 1))
         name = 'a'
         [[workload]]
         name = 'c'
+        <BLANKLINE>
     """
     tables = re.split(r"(?m)^(?=\[)", text)
     others = [table for table in tables if table.startswith("[[workload]]")]
     others.pop(k)
-    lines = "".join(table for table in tables if table not in others).splitlines()
+    return "".join(table for table in tables if table not in others)
+
+
+def limited(text: str, rate_Gbit_per_s: float | None, seconds: float) -> str:
+    """A study file with a limit for its links, and with runs of that long."""
+    lines = text.splitlines()
     if rate_Gbit_per_s is not None:
         lines.insert(0, f"rate_Gbit_per_s = {rate_Gbit_per_s}")
     return "\n".join(f"seconds = {seconds}" if line.startswith("seconds = ") else line for line in lines)

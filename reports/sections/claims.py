@@ -88,7 +88,7 @@ def _table(number: int, paper: str, frame: pd.DataFrame) -> ShownTable:
             Shown("statement", t("What the paper says")),
             Shown("kind", t("Kind"), text=lambda kind: t(KINDS.get(kind, kind))),
             Shown("expected", t("In the paper")),
-            Shown("measured", t("Measured here"), low="low", high="high"),
+            Shown("measured", t("Measured here"), text=_figure, low="low", high="high"),
             Shown("unit", t("Unit")),
             Shown("found", t("Found here")),
             Shown("n", t("n"), meaning=t("Runs, or cases of an exact claim, behind the verdict.")),
@@ -128,11 +128,21 @@ def _claim(row: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
     }
 
 
+def _figure(value: float, digits: int = 3) -> str:
+    """A claim's number; close to 1, such as a growth per round, in as many digits as tell it from 1.
+
+    Example:
+        >>> _figure(0.6128), _figure(1.000974), _figure(1.0)
+        ('0.613', '1.00097', '1.00')
+    """
+    return words.number(value, 6 if 0 < abs(value - 1) < 0.01 else digits)
+
+
 def _measured(row: Mapping[str, Any]) -> str:
     value, low, high = (float(row[name]) for name in ("measured", "low", "high"))
     if math.isnan(value):
         return ""
-    text = f"{words.number(value, 4)} {row['unit']}".strip()
+    text = f"{_figure(value, 4)} {row['unit']}".strip()
     if math.isnan(low):
         return text
-    return t("{value} ({low} to {high})", value=text, low=words.number(low, 4), high=words.number(high, 4))
+    return t("{value} ({low} to {high})", value=text, low=_figure(low, 4), high=_figure(high, 4))

@@ -32,7 +32,9 @@ def edges(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (workers, eta_h), own in table.groupby(["workers", "eta_h"]):
         own = own.sort_values("alpha")
-        growth, alpha = np.log(own["growth_per_round"].to_numpy()), own["alpha"].to_numpy()
+        # Where nothing is left after a few rounds, growth is 0.
+        growth = np.log(own["growth_per_round"].clip(lower=np.finfo(np.float64).tiny).to_numpy())
+        alpha = own["alpha"].to_numpy()
         first = int(np.argmax(growth >= 0))
         if growth[first] >= 0 and first > 0:
             part = -growth[first - 1] / (growth[first] - growth[first - 1])
