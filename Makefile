@@ -124,11 +124,12 @@ ELSEWHERE := (slow or mpi or slurm or browser or testbed)
 # What needs no mpirun first, on all cores; then what starts ranks of its own and wants the cores for itself.
 test: lint
 	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not thorough and not $(ELSEWHERE)"
-	@$(WITH) $(BIN)/python -m pytest -m "mpi and not slow"
+	@$(WITH) $(BIN)/python -m pytest -m "mpi and not thorough and not slow"
 
-# The rest of the former, which takes nearly as long again.
+# The rest of both.
 test-thorough: setup
 	@$(WITH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "thorough and not $(ELSEWHERE)"
+	@$(WITH) $(BIN)/python -m pytest -m "mpi and thorough and not slow"
 
 # The report in Chromium; with `npm ci --prefix tests/reports/browser` also what axe-core says of it.
 test-browser: setup

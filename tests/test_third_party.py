@@ -64,6 +64,7 @@ def test_it_is_listed_and_passes_all_checks(environment: dict[str, str]) -> None
 
 
 @pytest.mark.mpi
+@pytest.mark.thorough
 @pytest.mark.timeout(240)
 def test_it_runs_on_every_transport(environment: dict[str, str], tmp_path: Path) -> None:
     require("mpi")

@@ -54,6 +54,7 @@ def test_a_calibration_of_this_machine(transport: str, tmp_path: Path) -> None:
     assert all(0 <= residual < 10 for residual in cluster.residuals.values())
 
 
+@pytest.mark.thorough
 def test_one_rank_has_no_network_to_measure(tmp_path: Path) -> None:
     require("mpi")
     done = calibrate(tmp_path, "--seconds", "0.3", "-n", "1")

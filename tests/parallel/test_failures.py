@@ -80,7 +80,8 @@ def safely(process: psutil.Process) -> list[str]:
 @pytest.mark.timeout(100)
 @pytest.mark.parametrize(
     ("transport", "others"),
-    [("mpi", "all-reduce"), ("mpi", "receive"), ("mpi", "compute"), ("horovod", "overlapped"),
+    [("mpi", "receive"), ("horovod", "overlapped"),
+     *(pytest.param("mpi", others, marks=pytest.mark.thorough) for others in ("all-reduce", "compute")),
      *(pytest.param(*case, marks=pytest.mark.slow) for case in (
         ("mpi", "overlapped"), ("mpi", "return"), ("horovod", "all-reduce"), ("horovod", "compute")))],
 )  # fmt: skip
@@ -121,7 +122,8 @@ def check_table(text: str, how: str, stuck: tuple[set[int], str, str, str]) -> N
 @pytest.mark.timeout(100)
 @pytest.mark.parametrize(
     ("transport", "how"),
-    [("mpi", "recv"), ("mpi", "all-reduce"), ("mpi", "overlapped"), ("horovod", "all-reduce"),
+    [("mpi", "recv"), ("horovod", "all-reduce"),
+     *(pytest.param("mpi", how, marks=pytest.mark.thorough) for how in ("all-reduce", "overlapped")),
      *(pytest.param(*case, marks=pytest.mark.slow) for case in (
         ("mpi", "request"), ("horovod", "recv"), ("horovod", "overlapped")))],
 )  # fmt: skip

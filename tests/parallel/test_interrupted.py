@@ -8,7 +8,15 @@ import pytest
 from tests.parallel.interrupted import CASES
 from tests.support.mpi_launch import require, run_cases, selected
 
+QUICK = ("mpi", "conserved-ad-psgd")
 FAST = ("trajectory-allreduce-sgd", "trajectory-diloco", "conserved-ad-psgd", "arrives-once-async-sgd", "waits")
+
+
+def marks(transport: str, name: str) -> list[pytest.MarkDecorator]:
+    """Of a case: one stands for all in the default run."""
+    if transport == QUICK[0] and name.startswith(QUICK[1]):
+        return []
+    return [pytest.mark.thorough if name.startswith(FAST) else pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +26,7 @@ def outcomes() -> dict[str, dict[str, str]]:
 
 
 PAIRS = [
-    pytest.param(transport, name, marks=[] if name.startswith(FAST) else [pytest.mark.slow])
+    pytest.param(transport, name, marks=marks(transport, name))
     for transport in ("mpi", "horovod")
     for name, case in CASES.items()
     if transport == "mpi" or "collectives" in case.algorithm.needs

@@ -51,7 +51,7 @@ def alone(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, lis
     return probe(made, tmp_path_factory.mktemp("alone"), 1)
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.thorough)])
 def test_ranks_find_what_one_process_finds(
     made: Path, tmp_path: Path, alone: dict[str, list[dict[str, Any]]], ranks: int
 ) -> None:
