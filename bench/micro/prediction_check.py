@@ -6,8 +6,8 @@ For each algorithm, workload and number of workers of the study calibration-chec
 [Gbit/s] with the fewest workers: samples/s as measured, as predicted by the simulator calibrated with `--calibrated`
 ranks right before, and their ratio; and what the predicted gradients take of the time of the measured ones. Where the
 second is below 1 and the first above it, the machine was slower during the runs than during the calibration: that is
-done anew for each workload, right before its runs. A second call with the same --out runs only what is missing. About
-25 minutes on two cores; the machine should have nothing else to do.
+done anew for each workload, right before its runs and without the limit. A second call with the same --out runs only
+what is missing. About half an hour on two cores; the machine should have nothing else to do.
 """
 
 from __future__ import annotations
@@ -51,10 +51,7 @@ def main(argv: list[str]) -> int:
             study, cluster = folder / "study.toml", folder / "cluster.toml"
             study.write_text(limited(alone(text, k), rate, arguments.seconds), encoding="utf-8")
             if not cluster.exists():
-                # Without the limit: a prediction puts it in front of what was measured without it.
-                unlimited = folder / "calibrated.toml"
-                unlimited.write_text(alone(text, k), encoding="utf-8")
-                paceline("calibrate", str(unlimited), "-n", str(arguments.calibrated), "-o", str(cluster), *data)
+                paceline("calibrate", str(study), "-n", str(arguments.calibrated), "-o", str(cluster), *data)
             n = ["-n", str(workers), "--out"]
             measured, predicted = folder / "measured", folder / "predicted"
             paceline("run", str(study), *n, str(measured), *data)

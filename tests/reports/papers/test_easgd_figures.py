@@ -114,6 +114,12 @@ def test_the_simulated_edge_is_between_the_rates_around_it(tmp_path: Path) -> No
     assert "p = 1, simulated" in made.svg and "closed form" in made.svg
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_edge_beside_a_rate_that_leaves_nothing() -> None:
+    rows = [{"workers": 1, "eta_h": 1.0, "alpha": a, "growth_per_round": g} for a, g in ((0.5, 0.0), (1.0, 2.0))]
+    assert 0.5 < edges(pd.DataFrame(rows))["alpha"].item() <= 1.0
+
+
 def test_nothing_to_draw_where_nothing_grows(tmp_path: Path) -> None:
     calm = [row | {"growth_per_round": 0.9} for row in stability_rows(1.0)]
     assert figures(tabled(tmp_path, "stability-map", calm)) == {}
