@@ -47,7 +47,7 @@ def usage() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 well, 1 something failed, 2 what was asked cannot be done as given."""
+    """Exit code: 0 well, 1 something failed, 2 what was asked cannot be done as given, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage())
@@ -76,6 +76,9 @@ def main(argv: list[str] | None = None) -> int:
     except StudyError as error:
         print(f"paceline {argv[0]}: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"\npaceline {argv[0]}: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         return 0
 

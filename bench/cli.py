@@ -78,19 +78,15 @@ def main_run(argv: list[str]) -> int:
     if arguments.dry_run:
         return show_jobs(jobs_of(cells, durations()), out)
     check_out(out)
-    interruption.ASKED.install()
+    interruption.ASKED.install()  # also where every process is a rank
     if (ranks := started.inside_mpi()) > 0:
         return _run_inside(loaded, cells, out, ranks)
 
     def supervised(launcher: Launcher, these: Sequence[Cell]) -> int:
-        try:
-            failed, total = carry_out(loaded, out, launcher, durations(), these, grace_s=arguments.grace)
-        except KeyboardInterrupt:
-            return interrupted(out)
-        except interruption.Interrupted as by:
-            interrupted(out, str(by))
-            return interruption.EXIT_CODE
-        return tell_end(failed, total, out)
+        def work() -> int:
+            return tell_end(*carry_out(loaded, out, launcher, durations(), these, grace_s=arguments.grace), out)
+
+        return unless_interrupted(work, out)
 
     if (call := started.called()) is not None:
         from bench.meeting import attend
@@ -163,7 +159,7 @@ def carry_out(
         grace_s: for runs under way to save their state when they are interrupted.
 
     Raises:
-        Interrupted: if `bench.interruption.ASKED` was installed; runs under way go on another time.
+        Interrupted: by a scheduler's signal; runs under way go on another time.
         StudyError: there is no launcher, or the folder cannot be used.
         KeyboardInterrupt: what is complete by then stays.
     """
@@ -183,10 +179,24 @@ def carry_out(
     return len(report.bad), len(by_id)
 
 
-def interrupted(out: Path, by: str = "") -> int:
+def unless_interrupted(work: Callable[[], int], out: Path) -> int:
+    """The exit code of resumable work; if it is interrupted, the user is told that the same command goes on.
+
+    A scheduler's signal is from here on a wish, for which long work looks: `bench.interruption.ASKED`.
+    """
+    interruption.ASKED.install()
+    try:
+        return work()
+    except KeyboardInterrupt:
+        return interrupted(out, "SIGINT", 130)
+    except interruption.Interrupted as error:
+        return interrupted(out, str(error))
+
+
+def interrupted(out: Path, by: str, code: int = interruption.EXIT_CODE) -> int:
     """What the user is told after an interrupt, and the exit code."""
-    print(f"\ninterrupted{by and f' by {by}'}; what is complete is in {out}, the same command goes on", file=sys.stderr)
-    return 130
+    print(f"\ninterrupted by {by}; what is complete is in {out}, the same command goes on", file=sys.stderr)
+    return code
 
 
 def tell_end(failed: int, total: int, out: Path) -> int:

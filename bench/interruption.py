@@ -52,6 +52,15 @@ class Flag:
         """Of the signal that came."""
         return signal.Signals(self.signal).name
 
+    def obey(self) -> None:
+        """Where work may stop.
+
+        Raises:
+            Interrupted: a signal has come.
+        """
+        if self.is_set:
+            raise Interrupted(self.name)
+
 
 ASKED = Flag()
 """This process's."""

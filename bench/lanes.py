@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.budget import LOOK_S
+from bench.interruption import ASKED
 from bench.launch import cores, is_complete
 from bench.pace import Pace, pace, steps_for
 from bench.study import Cell, resolve
@@ -43,20 +46,33 @@ class Lanes:
             )
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._pool is not None:
+            if kind is not None:  # nobody waits for what they do any more
+                for process in multiprocessing.active_children():
+                    process.terminate()
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
 
     def work_off(self, function: Callable[[A], T], arguments: Sequence[A]) -> Iterator[tuple[A, T]]:
-        """Each argument with its result, in the order in which they get ready."""
+        """Each argument with its result, in the order in which they get ready.
+
+        Raises:
+            Interrupted: a scheduler wants us to stop.
+        """
         if self._pool is None:
-            yield from ((argument, function(argument)) for argument in arguments)
+            for argument in arguments:
+                ASKED.obey()
+                yield argument, function(argument)
             return
         futures = {self._pool.submit(function, argument): argument for argument in arguments}
+        waiting = set(futures)
         try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            while waiting:
+                ASKED.obey()
+                ready, waiting = wait(waiting, LOOK_S, FIRST_COMPLETED)
+                for future in ready:
+                    yield futures[future], future.result()
         finally:
             for future in futures:
                 future.cancel()
@@ -64,6 +80,7 @@ class Lanes:
 
 def _begin(parent: int) -> None:
     """A process of the pool: one thread, and no life after its parent, should that be killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal all get it; the parent ends us, and says so once
     import torch
 
     torch.set_num_threads(1)

@@ -237,8 +237,7 @@ class _Supervisor:
     def work_off(self, waiting: list[Job]) -> None:
         """All in one launch at first; a rank that crashes takes the launch with it, and the rest start afresh."""
         while waiting and not self._stop.is_set():
-            if ASKED.is_set:
-                raise Interrupted(ASKED.name)
+            ASKED.obey()
             ended = Session(waiting, self._out, self._launcher, self._display, self._stop, self._grace_s).run()
             self._report.statuses |= ended.statuses
             if ended.refusal:

@@ -14,10 +14,10 @@ from bench.cli import (
     check,
     check_out,
     durations,
-    interrupted,
     jobs_of,
     show_jobs,
     tell_end,
+    unless_interrupted,
     use_data_dir,
 )
 from bench.settings import StudyError
@@ -86,16 +86,17 @@ def main(argv: list[str]) -> int:
     check_out(out)
     if len(found) > 1:
         _foretell(found, out, wall_s)
-    failed = total = 0
-    try:
+
+    def work() -> int:
+        failed = total = 0
         for part in found:
             if len(found) > 1:
                 print(f"{part.study.table.name}, {_count(part)} runs:", file=sys.stderr)
             bad, ran = carry_out(part.study, out / part.folder, "mpirun", wall_s)
             failed, total = failed + bad, total + ran
-    except KeyboardInterrupt:
-        return interrupted(out)
-    return tell_end(failed, total, out)
+        return tell_end(failed, total, out)
+
+    return unless_interrupted(work, out)
 
 
 def _parts(arguments: argparse.Namespace) -> tuple[str, list[Part]]:

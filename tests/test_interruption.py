@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
+import psutil
 import pytest
 
-from bench import provenance
+import paceline
+from bench import lanes, provenance
 from bench.interruption import EXIT_CODE, SIGNALS, Flag, Interrupted
 from bench.records import load
 from bench.run import run_cell
@@ -61,6 +65,48 @@ def test_a_signal_ends_the_run_with_the_exit_code_for_requeueing(tmp_path, numbe
     assert f"interrupted by {signal.Signals(number).name}; what is complete is in {out}" in said
     runs = load(out).runs
     assert list(runs["algorithm"]) == ["allreduce-sgd"] and list(runs["status"]) == ["completed"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_reproduce_says_that_it_goes_on_and_leaves_no_process(tmp_path, number):
+    """In the midst of an experiment that takes a minute and more, and of which nothing is kept."""
+    out = tmp_path / "out"
+    call = [sys.executable, "-m", "paceline", "reproduce", "async-momentum", "--only", "B4", "--out", str(out)]
+    default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # where this is run in a shell's background
+    with subprocess.Popen(call, stderr=subprocess.PIPE, text=True, preexec_fn=default) as process:
+        family = []
+        while len(family) < 2 and process.poll() is None:  # one watches over what they share
+            family = psutil.Process(process.pid).children(recursive=True)
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == (130 if number == signal.SIGINT else EXIT_CODE), said
+    words = f"interrupted by {signal.Signals(number).name}; what is complete is in {out}, the same command goes on"
+    assert words in said and "Traceback" not in said, said
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+    assert not list(out.rglob("*.parquet"))
+
+
+def test_lanes_let_go_of_what_they_do_when_a_signal_comes(monkeypatch):
+    flag = Flag()
+    monkeypatch.setattr(lanes, "ASKED", flag)
+    with pytest.raises(Interrupted, match="SIGTERM"), lanes.Lanes(2) as two:
+        for seconds, _ in two.work_off(time.sleep, [0.0, 1e4]):
+            assert seconds == 0.0
+            flag.signal = signal.SIGTERM
+    assert not multiprocessing.active_children()
+    with pytest.raises(Interrupted, match="SIGTERM"), lanes.Lanes(1) as one:
+        next(one.work_off(time.sleep, [1e4]))
+
+
+def test_an_interrupted_command_ends_with_one_line(monkeypatch, capsys):
+    def main(argv: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reports.cli.main", main)
+    assert paceline.main(["report", "."]) == 130
+    assert capsys.readouterr().err == "\npaceline report: interrupted\n"
 
 
 def test_the_handler_sets_a_flag_and_does_nothing_else():

@@ -279,6 +279,7 @@ def test_experiments_are_made_once_and_claims_are_decided_and_reported(tmp_path,
     from reports.papers import folder
 
     made = []
+    monkeypatch.setattr("bench.lanes.cores", lambda: 1)  # so that experiments are made in this process
 
     def experiment(scale):
         made.append(scale)
@@ -305,6 +306,7 @@ def test_a_table_of_other_source_is_made_again(tmp_path, monkeypatch) -> None:
     from bench.experiments.easgd import EXPERIMENTS
 
     made = []
+    monkeypatch.setattr("bench.lanes.cores", lambda: 1)  # so that experiments are made in this process
     monkeypatch.setitem(EXPERIMENTS, "t", lambda scale: made.append(scale) or [{"x": 2.0}])
     monkeypatch.setattr("analysis.papers.catalogue.paper", lambda name: paper(claim("A1")))
     table = tmp_path / "t" / TABLE

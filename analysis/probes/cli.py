@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.interruption import ASKED
 from bench.settings import StudyError, nearest
 
 if TYPE_CHECKING:
@@ -185,6 +186,7 @@ def run(options: argparse.Namespace, ranks: Ranks, world: Any) -> int:
             if _agreed(tables.is_done(*call), world):
                 done += 1
                 continue
+            ASKED.obey()
             _say(f"{job.name}: {subject.run_id}, snapshot {number} of {numbers[-1]}", ranks)
             try:
                 rows = job.look(subject, number, mine, ranks)

@@ -58,6 +58,7 @@ def main(argv: list[str]) -> int:
     _check(a)
     from analysis.advice.candidates import candidates
     from analysis.advice.cli import Advising
+    from bench.cli import unless_interrupted
     from bench.cluster import file
     from bench.lanes import Lanes
     from bench.question import ask
@@ -76,7 +77,8 @@ def main(argv: list[str]) -> int:
         ranks_per_node=a.ranks_per_node,
     )
     out = a.out or Path("runs") / f"advise-{a.workload}-n{a.workers}"
-    try:
+
+    def work() -> int:
         with Lanes(a.jobs) as lanes:
             answer = Advising(
                 question,
@@ -89,11 +91,10 @@ def main(argv: list[str]) -> int:
                 model_error=a.model_error,
                 trials=a.trials,
             ).answer()
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; what is complete is in {out}, the same command goes on", file=sys.stderr)
-        return 130
-    _write(answer, a)
-    return 0 if answer.winner else 1
+        _write(answer, a)
+        return 0 if answer.winner else 1
+
+    return unless_interrupted(work, out)
 
 
 def _check(a: argparse.Namespace) -> None:

@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     if a.directories:
         raise StudyError(f"what is {a.directories[0]}? Folders are given to ledger only (the results folder: --out)")
     from analysis.papers.catalogue import paper as paper_of
-    from bench.cli import check, check_out, use_data_dir
+    from bench.cli import check, check_out, unless_interrupted, use_data_dir
     from reports.papers import folder
 
     use_data_dir(a.data_dir)
@@ -89,14 +89,18 @@ def main(argv: list[str]) -> int:
     tables = [part for part in parts if part.kind == "experiment"]
     studies = [(part, _study(paper, part, scale)) for part in parts if part.kind == "study"]
     _check_folder(paper, studies, scale, out)
-    failed = 0
-    if not a.no_run:
-        check([cell for _, study in studies for cell in study.cells()])
-        folder.write(out, paper.name, scale)
-        _make_tables(paper, tables, scale, out)
-        for part, study in studies:
-            failed += _run_study(part, study, out)
-    return _decide(paper, claims, scale, out, failed)
+
+    def work() -> int:
+        failed = 0
+        if not a.no_run:
+            check([cell for _, study in studies for cell in study.cells()])
+            folder.write(out, paper.name, scale)
+            _make_tables(paper, tables, scale, out)
+            for part, study in studies:
+                failed += _run_study(part, study, out)
+        return _decide(paper, claims, scale, out, failed)
+
+    return unless_interrupted(work, out)
 
 
 def _chosen(paper: Paper, only: Sequence[str]) -> list[Claim]:
@@ -164,7 +168,7 @@ def _make_tables(paper: Paper, parts: Sequence[Part], scale: Scale, out: Path) -
     if not missing:
         return
     since = time.monotonic()
-    with Lanes(min(len(missing), Lanes().count)) as lanes:
+    with Lanes() as lanes:
         asked = [(paper.name, part.name, scale, out / part.name / TABLE) for part in missing]
         for done, (argument, rows) in enumerate(lanes.work_off(make_table, asked), start=1):
             print(
