@@ -22,7 +22,7 @@ RATE = 0.01  # inner learning rate, from tuning.toml
 OUTER = OptimizerSettings(name="nesterov", lr=0.4, momentum=0.9)
 SHAPE: dict[str, Any] = {"width": 32, "depth": 4, "heads": 2, "context": 32}  # "middle" of the study files
 
-STEPS: dict[Scale, int] = {"quick": 600, "full": 1800}
+STEPS: dict[Scale, int] = {"quick": 480, "full": 1800}
 SEEDS: dict[Scale, tuple[int, ...]] = {"quick": (0, 1, 2), "full": (0, 1, 2, 3, 4)}
 
 
