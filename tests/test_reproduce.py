@@ -297,6 +297,7 @@ def test_experiments_are_made_once_and_claims_are_decided_and_reported(tmp_path,
     assert list(claim_table.read(out)["verdict"]) == ["reproduced", "contradicted"], "the others stay"
     said = capsys.readouterr()
     assert "exact claims that were not reproduced: A2" in said.err
+    assert said.err.count("easgd --quick: 2 claims, ") == 2 and "easgd --quick: 1 claim, " in said.err
     page = (out / "report.html").read_text()
     assert "A paper" in page and "contradicted" in page
     assert folder.read(out) == ("easgd", "quick"), "so that the report draws the paper's figures"

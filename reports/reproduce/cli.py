@@ -75,7 +75,9 @@ def main(argv: list[str]) -> int:
         raise StudyError(f"what is {a.directories[0]}? Folders are given to ledger only (the results folder: --out)")
     from analysis.papers.catalogue import paper as paper_of
     from bench.cli import check, check_out, unless_interrupted, use_data_dir
+    from bench.launch import clock
     from reports.papers import folder
+    from reports.words import plural
 
     use_data_dir(a.data_dir)
     paper = paper_of(a.paper)
@@ -90,6 +92,8 @@ def main(argv: list[str]) -> int:
     studies = [(part, _study(paper, part, scale)) for part in parts if part.kind == "study"]
     _check_folder(paper, studies, scale, out)
 
+    since = time.monotonic()
+
     def work() -> int:
         failed = 0
         if not a.no_run:
@@ -98,7 +102,10 @@ def main(argv: list[str]) -> int:
             _make_tables(paper, tables, scale, out)
             for part, study in studies:
                 failed += _run_study(part, study, out)
-        return _decide(paper, claims, scale, out, failed)
+        code = _decide(paper, claims, scale, out, failed)
+        took = clock(time.monotonic() - since)
+        print(f"{paper.name} --{scale}: {plural(len(claims), 'claim')}, {took} for what was missing", file=sys.stderr)
+        return code
 
     return unless_interrupted(work, out)
 
