@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
@@ -55,10 +56,16 @@ _BUILT_IN = {
 }
 
 
+@cache
+def _others() -> dict[str, EntryPoint]:
+    """Algorithms of other packages; kept, as a look through all that is installed takes milliseconds."""
+    found = {point.name: point for point in entry_points(group="paceline.algorithms")}
+    return {name: found[name] for name in sorted(found) if name not in _BUILT_IN}
+
+
 def names() -> list[str]:
     """All registered names: the built-in ones in their order, then those of other packages."""
-    others = sorted(point.name for point in entry_points(group="paceline.algorithms"))
-    return [*_BUILT_IN, *(name for name in others if name not in _BUILT_IN)]
+    return [*_BUILT_IN, *_others()]
 
 
 def algorithm_class(name: str) -> type[Algorithm]:
@@ -71,10 +78,7 @@ def algorithm_class(name: str) -> type[Algorithm]:
     if name in _BUILT_IN:
         module, _, attribute = _BUILT_IN[name].partition(":")
         return cast("type[Algorithm]", getattr(import_module(module), attribute))
-    for point in entry_points(group="paceline.algorithms"):
-        if point.name == name:
-            return _loaded(point)
-    raise KeyError(name)
+    return _loaded(_others()[name])
 
 
 def _loaded(point: EntryPoint) -> type[Algorithm]:

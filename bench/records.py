@@ -27,6 +27,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ class Table:
     name: str
     columns: tuple[Column, ...]
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema:
         """The arrow schema; `schema.field(c).metadata` holds unit and meaning."""
         return pa.schema(
@@ -89,7 +90,7 @@ class Table:
         """Names of the columns of text with few different values."""
         return [c.name for c in self.columns if c.repeated]
 
-    @property
+    @cached_property
     def in_memory(self) -> pa.Schema:
         """The schema with repeated text as codes."""
         code = pa.dictionary(pa.int32(), pa.string())

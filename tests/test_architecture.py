@@ -43,6 +43,9 @@ OPENS_MPI = {("bench/cli.py", "_run_inside"), ("bench/session.py", "on_mpi")}
 # Only tables of names may import by name; elsewhere an import by name would hide from the rules.
 IMPORTS_BY_NAME = {"paceline.py", "algorithms/registry.py", "bench/workloads/registry.py"}
 
+# What an import can stand in.
+STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)
+
 # Programs for a child process, kept as text so that asking them can neither hang nor kill the asker.
 CHILD_PROGRAMS = {"bench/doctor.py", "bench/build_horovod.py"}
 
@@ -85,6 +88,10 @@ class File:
         return ast.parse(self.text, self.path)
 
     @cached_property
+    def nodes(self) -> list[ast.AST]:
+        return list(ast.walk(self.tree))
+
+    @cached_property
     def imports(self) -> list[Import]:
         return list(self._imports(self.tree, typing_only=False, function=""))
 
@@ -103,7 +110,7 @@ class File:
                     yield from self._imports(ast.Module([statement], []), typing_only=True, function=function)
                 for statement in child.orelse:
                     yield from self._imports(ast.Module([statement], []), typing_only=typing_only, function=function)
-            else:
+            elif isinstance(child, STATEMENTS):
                 inner = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else function
                 yield from self._imports(child, typing_only=typing_only, function=inner)
 
@@ -234,7 +241,7 @@ def imports_by_name(files: Sequence[File]) -> Iterator[str]:
         for found in file.imports:
             if inside(found.module, "importlib.import_module") and file.path not in IMPORTS_BY_NAME:
                 yield file.complain(found.line, "only a table of names may import by name")
-        for name, line in dotted(file.tree):
+        for name, line in dotted(file):
             if name in ("importlib.import_module", "__import__") and file.path not in IMPORTS_BY_NAME:
                 yield file.complain(line, "only a table of names may import by name")
 
@@ -265,7 +272,7 @@ def programs_as_text(files: Sequence[File]) -> Iterator[str]:
     for file in product(files):
         if file.path in CHILD_PROGRAMS or inside(file.module, "bench.micro"):
             continue
-        for node in ast.walk(file.tree):
+        for node in file.nodes:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and wanted.search(node.value):
                 yield file.complain(node.lineno, "a program as text that imports MPI or Horovod")
 
@@ -306,9 +313,9 @@ def algorithm_imports(files: Sequence[File]) -> Iterator[str]:
 # -- what an algorithm may do ------------------------------------------------------------------------------------------
 
 
-def dotted(tree: ast.AST) -> Iterator[tuple[str, int]]:
+def dotted(file: File) -> Iterator[tuple[str, int]]:
     """Every name and every dotted name (a.b.c) that the code uses, with its line."""
-    for node in ast.walk(tree):
+    for node in file.nodes:
         if isinstance(node, ast.Name):
             yield node.id, node.lineno
         elif isinstance(node, ast.Attribute):
@@ -333,7 +340,7 @@ def bodies(files: Sequence[File]) -> dict[str, int]:
     """ "file:line" of every algorithm's `worker` and `server` -> lines of its body, the docstring not counted."""
     found = {}
     for file in files:
-        for node in ast.walk(file.tree) if file.is_algorithm else []:
+        for node in file.nodes if file.is_algorithm else []:
             if isinstance(node, ast.AsyncFunctionDef) and node.name in ("worker", "server"):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 assert body[-1].end_lineno is not None
@@ -358,7 +365,7 @@ def silent(files: Sequence[File]) -> Iterator[str]:
             for found in file.imports:
                 if found.top in ("time", "datetime", "logging", "warnings"):
                     yield file.complain(found.line, f"an algorithm must not import {found.top}")
-            for name, line in dotted(file.tree):
+            for name, line in dotted(file):
                 if name in ("print", "sys.stdout", "sys.stderr"):
                     yield file.complain(line, f"an algorithm must not use {name}")
 
@@ -372,7 +379,7 @@ WIRE = re.compile(
 def no_wire(files: Sequence[File]) -> Iterator[str]:
     for file in files:
         if file.is_algorithm:
-            for name, line in dotted(file.tree):
+            for name, line in dotted(file):
                 if WIRE.fullmatch(name.rpartition(".")[2]):
                     yield file.complain(line, f"an algorithm does not know its wire: {name}")
 
@@ -390,7 +397,7 @@ def own_randomness(files: Sequence[File]) -> Iterator[str]:
             global_numpy = inside(found.module, "numpy.random") and found.module != "numpy.random.Generator"
             if found.top == "random" or global_numpy or inside(found.module, "torch.random"):
                 yield file.complain(found.line, f"global random numbers: {found.module}")
-        for node in ast.walk(file.tree):
+        for node in file.nodes:
             if isinstance(node, ast.Attribute) and re.match(r"(np|numpy)\.random\.(?!Generator\b)", ast.unparse(node)):
                 yield file.complain(node.lineno, f"global random numbers: {ast.unparse(node)}")
             if isinstance(node, ast.Call) and not any(keyword.arg == "generator" for keyword in node.keywords):
@@ -407,7 +414,7 @@ def suspends(node: ast.AST) -> bool:
 def await_in_augmented_assignment(files: Sequence[File]) -> Iterator[str]:
     """`x += await ...` reads x before the wait and writes it after: what was written meanwhile is lost."""
     for file in product(files):
-        for node in ast.walk(file.tree):
+        for node in file.nodes:
             if isinstance(node, ast.AugAssign) and suspends(node.value):
                 yield file.complain(node.lineno, f"await on the right of {ast.unparse(node)}")
 
@@ -415,7 +422,7 @@ def await_in_augmented_assignment(files: Sequence[File]) -> Iterator[str]:
 def await_in_torch_context(files: Sequence[File]) -> Iterator[str]:
     """torch's contexts belong to the thread, not to the coroutine: other tasks would run inside them."""
     for file in product(files):
-        for node in ast.walk(file.tree):
+        for node in file.nodes:
             if isinstance(node, ast.With) and any(suspends(statement) for statement in node.body):
                 for item in node.items:
                     if ast.unparse(item.context_expr).startswith("torch."):
@@ -428,7 +435,7 @@ def intervals_by_monotonic_clocks(files: Sequence[File]) -> Iterator[str]:
         for found in file.imports:
             if found.module in ("time.time", "time.time_ns"):
                 yield file.complain(found.line, "use time.perf_counter_ns")
-        for name, line in dotted(file.tree):
+        for name, line in dotted(file):
             if name in ("time.time", "time.time_ns"):
                 yield file.complain(line, "use time.perf_counter_ns")
 
@@ -457,7 +464,7 @@ def documented(files: Sequence[File]) -> Iterator[str]:
     declared = {"forward"} | {
         method.name
         for file in files
-        for cls in ast.walk(file.tree)
+        for cls in file.nodes
         if isinstance(cls, ast.ClassDef) and (is_protocol(cls) or cls.name == "Algorithm")
         for method in cls.body
         if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef)

@@ -116,7 +116,7 @@ def test_another_packages_broken_algorithm_is_named(
     value: str, why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     point = EntryPoint(name="broken", value=value, group="paceline.algorithms")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    monkeypatch.setattr(registry, "_others", lambda: {"broken": point})
     assert why in re.search(r"^broken +not usable: (.*)$", said(capsys), re.MULTILINE)[1]  # type: ignore[index]
     assert paceline.main(["algorithms", "broken"]) == 2
     assert why in capsys.readouterr().err

@@ -67,7 +67,7 @@ def test_a_signal_ends_the_run_with_the_exit_code_for_requeueing(tmp_path, numbe
     assert list(runs["algorithm"]) == ["allreduce-sgd"] and list(runs["status"]) == ["completed"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)])
 def test_reproduce_says_that_it_goes_on_and_leaves_no_process(tmp_path, number):
     """In the midst of an experiment that takes a minute and more, and of which nothing is kept."""
     out = tmp_path / "out"

@@ -12,13 +12,14 @@ import pandas as pd
 import pytest
 
 import paceline
-from bench import launch, session
+from bench import session
 from bench.cluster import Compute, Network
 from bench.cluster.file import Cluster, Measured, write
 from bench.predict import as_predicted, parts
 from bench.records import load
 from bench.settings import StudyError
 from bench.study import Study, read, resolve
+from tests.support.lanes import one_lane
 
 STUDY = """\
 name = "small"
@@ -208,10 +209,8 @@ def test_nothing_left_is_an_error() -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_lane() -> Iterator[None]:
-    """Starting a process takes longer than these runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "cores", lambda: 1)
+def in_this_process() -> Iterator[None]:
+    with one_lane():
         yield
 
 

@@ -15,6 +15,7 @@ from bench.check import (
     CHECKS,
     NotApplicable,
     Row,
+    a_run_goes_on_from_the_kept_state_alone,
     exchanges_conserve_the_sum_in_any_order,
     the_formulas_say_what_is_moved_and_kept,
     the_minimiser_of_a_quadratic_is_reached,
@@ -32,24 +33,34 @@ def test_every_algorithm_has_a_row_an_oracle_and_a_bug_that_is_noticed() -> None
 
 
 FIRST = {row.name: row for row in reversed(ROWS)}
-FEWER, FIRST_HAS = 20, 60
-"""Random orders in the fast tests, for an algorithm's further rows and for its first; the slow ones try all 300."""
+FEW, MORE = 20, 60
+"""Random orders in the fast tests and in the thorough ones; the slow ones try all 300."""
 
-LONG = (the_minimiser_of_a_quadratic_is_reached, the_formulas_say_what_is_moved_and_kept)
-"""Half the time of all checks: the fast tests have them for each algorithm's first row."""
+LONG = (
+    the_minimiser_of_a_quadratic_is_reached,
+    the_formulas_say_what_is_moved_and_kept,
+    exchanges_conserve_the_sum_in_any_order,
+    a_run_goes_on_from_the_kept_state_alone,
+)
+"""Nearly all the time of the checks: the fast tests have them for each algorithm's first row."""
 
 
 def _case(check: Callable[[Row], None], row: Row) -> Any:
-    marks = [pytest.mark.slow] if check in LONG and row is not FIRST[row.name] else []
+    marks = [pytest.mark.thorough] if check in LONG and row is not FIRST[row.name] else []
     return pytest.param(check, row, id=f"{check.__name__}-{row}", marks=marks)
 
 
 @pytest.mark.parametrize(("check", "row"), [_case(check, row) for check in CHECKS for row in ROWS])
 def test_every_algorithm(check: Callable[[Row], None], row: Row) -> None:
     if check is exchanges_conserve_the_sum_in_any_order:
-        orders = FIRST_HAS if row is FIRST[row.name] else FEWER
-        check = functools.partial(exchanges_conserve_the_sum_in_any_order, schedules=orders)
+        check = functools.partial(exchanges_conserve_the_sum_in_any_order, schedules=FEW)
     run(check, row)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("row", FIRST.values(), ids=str)
+def test_more_random_orders(row: Row) -> None:
+    run(functools.partial(exchanges_conserve_the_sum_in_any_order, schedules=MORE), row)
 
 
 @pytest.mark.slow

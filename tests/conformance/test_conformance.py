@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from bench.kernel import TaskFailed
@@ -10,17 +12,28 @@ from tests.support.mpi_cases import on_simulator
 from tests.support.mpi_launch import LIKE_A_NETWORK, require, run_cases, selected
 
 LARGE = {name for name in CASES if "64MiB" in name}
-SHUFFLES = 10
+FEW, MANY = 3, 10
+"""Shuffles in the fast tests, and in all."""
+
+
+def simulated(name: str, shuffles: Iterable[int | None]) -> None:
+    for shuffle in shuffles:
+        try:
+            on_simulator(CASES[name], shuffle=shuffle)
+        except TaskFailed as error:
+            raise AssertionError(f"with shuffle {shuffle}: {error}") from error.__cause__
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_simulated(name: str) -> None:
     """On the simulator, with simultaneous events in order of entry and shuffled: no order may matter."""
-    for shuffle in (None, *range(1 if name in LARGE else SHUFFLES)):
-        try:
-            on_simulator(CASES[name], shuffle=shuffle)
-        except TaskFailed as error:
-            raise AssertionError(f"with shuffle {shuffle}: {error}") from error.__cause__
+    simulated(name, (None, *range(1 if name in LARGE else FEW)))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", [name for name in CASES if name not in LARGE])
+def test_simulated_in_more_orders(name: str) -> None:
+    simulated(name, range(FEW, MANY))
 
 
 @pytest.fixture(scope="module")

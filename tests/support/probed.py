@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import paceline
+from tests.support.lanes import one_lane
 
 STUDY = """
 name = "probed"
@@ -25,5 +26,6 @@ def probed_study(folder: Path, algorithms: Sequence[str]) -> Path:
     """Run it in a folder; the results folder."""
     file = folder / "study.toml"
     file.write_text(STUDY + "".join(f'\n[[algorithm]]\nname = "{name}"\n' for name in algorithms))
-    assert paceline.main(["run", str(file), "--out", str(folder / "out")]) == 0
+    with one_lane():
+        assert paceline.main(["run", str(file), "--out", str(folder / "out")]) == 0
     return folder / "out"

@@ -70,6 +70,7 @@ def test_a_study_file_says_the_same() -> None:
     assert build(settings.Testbed, written, "testbed") == said("--slow-host", "3=6", "--outage", "1=5s..8s")
 
 
+@pytest.mark.thorough
 def test_pauses_hold_a_process_to_its_share() -> None:
     """A twentieth of a core, which a busy machine has left, within 10 % by the kernel's account; no right is needed."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"])

@@ -76,6 +76,7 @@ def drawn_rows(rng: np.random.Generator, runs: int = 250) -> list[dict[str, Any]
     return rows
 
 
+@pytest.mark.thorough
 def test_b3_leaves_room_for_chance_over_a_whole_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     tables = [tabled(tmp_path / str(k), "mean-path", drawn_rows(rng)) for k in range(20)]
