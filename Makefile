@@ -43,7 +43,7 @@ HAVE_HOROVOD  := $(VENV)/.stamp-horovod
 help:
 	@echo "make demo       set up, run every algorithm briefly, write the report ($(OUT)/report.html)"
 	@echo "make test       set up, then ruff, mypy and the fast tests (also the ones under mpirun)"
-	@echo "make test-thorough  the tests that take seconds each: wide ones, random schedules, deliberate bugs, interruptions"
+	@echo "make test-thorough  the slower tests: wide ones, rare cases, random schedules, deliberate bugs, interruptions"
 	@echo "make test-browser  the report in Chromium: layout, sorting, filtering, sliders, accessibility, printing"
 	@echo "make test-slurm batch jobs on a real Slurm, which needs Debian's slurmctld, slurmd, slurm-client, munge, libpmix-dev"
 	@echo "make test-testbed  hosts from network namespaces with shaped links, which needs root and iproute2"

@@ -221,6 +221,7 @@ class Crowded(SimulatedMachine):
         return SimulatedMachine(self.ranks, network, self.compute).run(program, subject, seconds, spin=spin)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("share", [1.0, 0.8])
 def test_links_that_all_use_at_once_are_found_as_they_are_then(share: float) -> None:
     compute = Compute(gradient_s=1e-3, cores_per_node=2, nodes_per_machine=4, exchange_s=2e-4)
@@ -260,6 +261,7 @@ def test_ranks_that_crowd_the_cores_are_not_taken_for_cold_ones() -> None:
     assert compute.cold_long_s == compute.cold_lasts == 0
 
 
+@pytest.mark.thorough
 def test_long_gradients_are_measured_for_longer() -> None:
     truth = Compute(gradient_s=0.5, aside_s=0.1)
     compute = calibrated(PLAIN, truth)[1]

@@ -118,12 +118,15 @@ def test_the_algorithms_here_are_all_there_are() -> None:
 # -- the oracle: the same run with gradients ---------------------------------------------------------------------------
 
 
+TIERS = {("constant", 4, "10G"): (), ("exponential", 5, "100M"): pytest.mark.thorough}
+
+
 @pytest.mark.parametrize("table", [*ALGORITHMS, *VARIANTS], ids=ident)
 @pytest.mark.parametrize(
     ("workers", "compute", "network"),
     [
-        pytest.param(workers, compute, network, marks=() if (workers, network) == usual else pytest.mark.slow)
-        for compute, usual in (("constant", (4, "10G")), ("exponential", (5, "100M")))
+        pytest.param(workers, compute, network, marks=TIERS.get((compute, workers, network), pytest.mark.slow))
+        for compute in ("constant", "exponential")
         for workers in (4, 5)
         for network in NETWORKS
     ],

@@ -103,6 +103,7 @@ def budgets(row: Row) -> list[Budget]:
     return [*found, Budget(steps=24, snapshots=6)] if row.make().lockstep else found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "compute", "network"), ALL)
 def test_three_interruptions_change_nothing(name: str, compute: str, network: str) -> None:
     row = KEPT[name]

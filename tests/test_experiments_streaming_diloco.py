@@ -172,6 +172,7 @@ def test_traffic_of_a_short_period(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {row["layers"] for row in real} == {6} and any(row["ends"] for row in real)
 
 
+@pytest.mark.thorough
 def test_memory_counts_every_array() -> None:
     rows = EXPERIMENTS["memory"]("quick")
     of = {method: sum(row["values"] for row in rows if row["method"] == method) for method in costs.methods(3)}
@@ -181,6 +182,7 @@ def test_memory_counts_every_array() -> None:
     )
 
 
+@pytest.mark.thorough
 def test_identities_hold_for_a_short_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identities, "STEPS", 8)
     rows = EXPERIMENTS["identities"]("quick")

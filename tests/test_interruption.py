@@ -67,7 +67,8 @@ def test_a_signal_ends_the_run_with_the_exit_code_for_requeueing(tmp_path, numbe
     assert list(runs["algorithm"]) == ["allreduce-sgd"] and list(runs["status"]) == ["completed"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_reproduce_says_that_it_goes_on_and_leaves_no_process(tmp_path, number):
     """In the midst of an experiment that takes a minute and more, and of which nothing is kept."""
     out = tmp_path / "out"

@@ -131,6 +131,7 @@ def test_a_signal_to_any_process_is_one_to_the_first(tmp_path):
     assert (first.returncode, other.returncode) == (85, 85)
 
 
+@pytest.mark.thorough
 def test_the_others_end_with_the_first(tmp_path):
     first, other = start(tmp_path, "fails")
     assert "RuntimeError: no" in first.communicate(timeout=60)[1]

@@ -275,6 +275,7 @@ def test_what_is_complete_is_not_predicted_again(files: tuple[Path, Path], out: 
     assert {path: path.stat().st_mtime_ns for path in out.glob("**/run.parquet")} == whole
 
 
+@pytest.mark.thorough
 def test_cost_only_predictions_have_the_same_time_and_bytes_and_no_loss(cheap: Path, out: Path) -> None:
     found, full = load(cheap), load(out)
     assert set(found.runs["gradients"]) == {"none"} and found.heldout["heldout_loss"].notna().sum() == 0

@@ -180,7 +180,7 @@ def test_every_workload_of_a_papers_studies_can_be_tried(name: str, data_folder:
                     assert Pilot(seconds=0.0).wall_s(cell) > 0, cell.run_id
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.thorough) for name in NAMES[1:])])
 def test_without_evidence_nothing_is_decided(name: str, tmp_path: Path) -> None:
     decided = decide(paper_of(name), Evidence(tmp_path, "quick"))
     with_evidence = [claim.id for claim in paper_of(name).claims if claim.parts]

@@ -33,7 +33,7 @@ def test_every_algorithm_has_a_row_an_oracle_and_a_bug_that_is_noticed() -> None
 
 
 FIRST = {row.name: row for row in reversed(ROWS)}
-FEW, MORE = 20, 60
+FEW, MORE = 10, 60
 """Random orders in the fast tests and in the thorough ones; the slow ones try all 300."""
 
 LONG = (

@@ -432,6 +432,7 @@ def test_random_k_chooses_every_place_equally_often():
     assert abs(float(error.mean()) - expected) < 5 * float(error.std()) / math.sqrt(draws)
 
 
+@pytest.mark.thorough
 @given(vectors(1e15, 64), st.sampled_from([2, 4, 8]))
 def test_low_bit_contracts_in_expectation(v, bits):
     # All values share the random number u, which does not change the expectation of a sum over values; the mean over

@@ -746,6 +746,7 @@ def test_the_limit_of_the_outer_rate(name: Any) -> None:
         assert (distance > 1.0) is (factor > 1) is diverges(algorithm, 1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("variant", ["eager", "naive"])
 @pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov"])
 def test_the_growth_of_eager_rounds(name: Any, variant: Any) -> None:

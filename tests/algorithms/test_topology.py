@@ -393,6 +393,7 @@ def test_matchings_partition_the_edges(size: int, p: float, seed: int) -> None:
     assert max(map(len, found)) - min(map(len, found)) <= 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", GRAPHS)
 def test_expected_square_is_what_the_draws_give(name: str) -> None:
     graph = GRAPHS[name]
@@ -404,6 +405,7 @@ def test_expected_square_is_what_the_draws_give(name: str) -> None:
     np.testing.assert_allclose(found, matcha.expected_square(laplacians, p, plan.step), atol=1e-2)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("budget", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("name", GRAPHS)
 def test_matcha_contracts_with_the_best_step(name: str, budget: float) -> None:
@@ -518,6 +520,7 @@ def test_one_worker_cannot_gossip(name: str) -> None:
             call(1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", Topology.NAMES)
 def test_check_and_use_agree_on_the_sizes(name: str) -> None:
     for size in range(2, 20):

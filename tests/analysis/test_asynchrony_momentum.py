@@ -157,6 +157,7 @@ def test_the_ensemble_finds_the_implicit_momentum_through_noise(workers: int) ->
     assert found.explicit is None
 
 
+@pytest.mark.thorough
 def test_products_of_means_are_drawn_towards_zero_by_noise() -> None:
     """What the plain fit to the mean trajectory gives: much too little for 2 workers, the less so the fewer the noise
     and the more the workers."""
@@ -177,6 +178,7 @@ def test_products_of_different_seeds_have_no_bias_with_few_seeds() -> None:
     assert biased.mean() < 0.72 - 3 * biased.std(ddof=1) / math.sqrt(30)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("workers", [2, 4, 8])
 def test_explicit_momentum_is_known_or_fitted(workers: int) -> None:
     """Theorem 6 with 0.3 on the server: two terms with it known, three terms without."""
@@ -391,6 +393,7 @@ def test_all_ways_side_by_side() -> None:
     assert abs(table.loc["sensor", "implicit"] - 0.75) > 0.05
 
 
+@pytest.mark.thorough
 def test_the_ensemble_of_the_products_simulator() -> None:
     """async-sgd of four memoryless workers on the noisy quadratic, momentum -0.3, every write watched: 40 seeds."""
     paths, staleness, writes = [], [], 100

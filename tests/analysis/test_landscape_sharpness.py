@@ -124,6 +124,7 @@ def test_a_ball_that_reaches_where_there_is_no_loss_is_infinitely_sharp() -> Non
 # -- the smoothed loss -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sigma", [0.1, 0.5])
 def test_the_kink_of_the_absolute_value_is_smoothed_to_a_known_curvature(sigma: float) -> None:
     """L~''(0) = sqrt(2 / pi) / sigma, at most the bound 2 G / sigma of a loss of slope G = 1; L~(0) = that times

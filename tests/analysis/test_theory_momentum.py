@@ -53,6 +53,7 @@ def test_the_rate_is_one_over_theorem_7s_smallest_root(implicit: float, explicit
         assert rate(implicit=implicit, explicit=explicit, step=step).item() == pytest.approx(1 / smallest, rel=1e-7)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("implicit", "condition"), [(0.0, 5), (0.25, 5), (0.3, 40), (0.5, 3), (0.75, 5), (0.9, 200)])
 def test_no_point_of_a_dense_grid_is_better(implicit: float, condition: float) -> None:
     best = tuned(implicit=implicit, condition=condition)

@@ -277,6 +277,7 @@ def test_the_required_bandwidth_gives_the_target(dag: TrainingDag, targets: list
     assert dag.utilization(dag.required(targets)) == pytest.approx(targets, rel=1e-11)
 
 
+@pytest.mark.thorough
 def test_newton_ends_on_the_line_that_crosses() -> None:
     # Many short lines next to each other, one target at a time: stopping at a small step would stop too early.
     dag = training(equal_layers(parameters=1e11, layers=108, step_time_s=4.925), method="streaming")

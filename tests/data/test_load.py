@@ -55,6 +55,7 @@ def test_mnist(only: Callable[..., None]) -> None:
             array[0] = 1
 
 
+@pytest.mark.thorough
 @needs_data
 def test_fashion_mnist(only: Callable[..., None]) -> None:
     only("fashion-mnist")
@@ -64,6 +65,7 @@ def test_fashion_mnist(only: Callable[..., None]) -> None:
     assert load.fashion_mnist("test")[1][:5].tolist() == [9, 2, 1, 1, 6]
 
 
+@pytest.mark.thorough
 @needs_data
 def test_cifar10(only: Callable[..., None]) -> None:
     only("cifar10", "data_batch_1.bin", "test_batch.bin")

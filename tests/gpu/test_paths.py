@@ -35,6 +35,7 @@ def test_only_a_probe_that_ends_well_counts(program: str, expected: str) -> None
     assert verdict(program) == {CUDA_AWARE: expected}
 
 
+@pytest.mark.thorough
 def test_a_probe_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
     started = tmp_path / "pid"
     child = f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(60)"

@@ -251,6 +251,7 @@ def test_runs_on_several_testbeds_under_one_name_are_owned_up_to(results: Result
     assert "several testbeds" in caution
 
 
+@pytest.mark.thorough
 def test_runs_on_several_networks_under_one_name_are_owned_up_to(results: Results) -> None:
     own = results.runs[results.runs["transport"] == "simulated"]
     wires = [

@@ -219,6 +219,7 @@ def _killed(folder: Path) -> None:
     (run / "run.parquet").rename(run / ".run.parquet.77.tmp")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("make", "listed"),
     [

@@ -117,6 +117,7 @@ def test_names_of_many_lines_do_not_overlap_and_stay_inside() -> None:
 # -- held-out curves --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("axis", ["t_s", "samples", "wire_nbytes"])
 def test_curves_of_many_algorithms_name_the_lowest_and_stay_small(axis: str) -> None:
     table = table_of(MANY)

@@ -116,6 +116,7 @@ def test_a_what_if_is_named_but_not_compared(results: Results) -> None:
     assert "not compared: another network: 1Gbit (7 pairs)" in words(section(both))
 
 
+@pytest.mark.thorough
 def test_without_both_there_is_no_section(results: Results) -> None:
     for simulated in (True, False):
         one = replace(results, runs=results.runs[results.runs["simulated"] == simulated])
@@ -143,6 +144,7 @@ def sizes(results: Results) -> Results:
     )
 
 
+@pytest.mark.thorough
 def test_sizes_and_bandwidths_are_drawn(results: Results) -> None:
     page = section(sizes(results))
     text = words(page)

@@ -161,6 +161,7 @@ def test_without_probes_there_are_no_sections(folder: Path) -> None:
     assert not any(section(elsewhere, anchor) for anchor in SECTIONS)
 
 
+@pytest.mark.thorough
 def test_a_torn_table_is_a_sentence_and_the_others_are_shown(folder: Path) -> None:
     first, second = runs_of(folder, "d-psgd")
     for run_id in (first, second):
@@ -385,6 +386,7 @@ def test_a_matrix_is_symmetric_and_empty_on_its_diagonal() -> None:
     assert matrix.fillna(-1).to_numpy().tolist() == [[-1.0, 1.0, 2.0], [1.0, -1.0, 3.0], [2.0, 3.0, -1.0]]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("value", [NAN, math.inf, 0.0])
 def test_what_is_no_number_does_no_harm(folder: Path, value: float) -> None:
     for run_id in runs_of(folder, "d-psgd"):
@@ -403,6 +405,7 @@ def test_what_is_no_number_does_no_harm(folder: Path, value: float) -> None:
     assert not re.search(r"\bnan\b", "".join(made.html.values()), flags=re.I)
 
 
+@pytest.mark.thorough
 def test_names_from_outside_stay_text(tmp_path: Path) -> None:
     evil = "<b>x & $y$"
     for seed in (0, 1):
@@ -419,6 +422,7 @@ def test_names_from_outside_stay_text(tmp_path: Path) -> None:
             assert part and "<b>" not in part and "&lt;b&gt;x &amp; $y$" in part
 
 
+@pytest.mark.thorough
 def test_the_same_tables_give_the_same_bytes(folder: Path) -> None:
     for run_id in runs_of(folder, "d-psgd"):
         put(folder, tables.DENSITY, density(run_id, 2, 4.0))

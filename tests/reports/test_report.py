@@ -225,6 +225,7 @@ def test_no_nan_is_printed(page: Page) -> None:
 # -- text from outside stays text ------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_html_in_names_settings_and_errors_comes_out_as_text(html: str, tmp_path: Path) -> None:
     assert EVIL not in html and "&lt;script&gt;alert" in html
     evil = "<img src=x onerror=alert(1)> $x^2$ & 'q'"
@@ -239,6 +240,7 @@ def test_html_in_names_settings_and_errors_comes_out_as_text(html: str, tmp_path
 # -- other shapes of results -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_one_run_alone_makes_a_report(tmp_path: Path) -> None:
     write_run(tmp_path, SCHEDULES[0], "simulated", 0, steps=5)
     html = build(load(tmp_path))
@@ -253,6 +255,7 @@ def test_only_crashed_runs_make_a_report_without_an_answer(tmp_path: Path) -> No
     assert "RuntimeError: boom" in html and "no result: 1 crashed" in html
 
 
+@pytest.mark.thorough
 def test_coarse_snapshots_are_owned_up_to(tmp_path: Path) -> None:
     for schedule in SCHEDULES[:2]:
         for seed in (0, 1):
@@ -260,6 +263,7 @@ def test_coarse_snapshots_are_owned_up_to(tmp_path: Path) -> None:
     assert "more snapshots, or a harder target, would tell more" in build(load(tmp_path))
 
 
+@pytest.mark.thorough
 def test_a_baseline_that_never_arrives_bounds_the_saving(few: Results) -> None:
     heldout = few.heldout.copy()
     slow = heldout["run_id"].str.contains("allreduce-sgd")
@@ -269,6 +273,7 @@ def test_a_baseline_that_never_arrives_bounds_the_saving(few: Results) -> None:
     assert re.search(r"over \d+\u00a0% less", html)
 
 
+@pytest.mark.thorough
 def test_missing_events_and_provenance_do_not_stop_the_report(few: Results) -> None:
     runs = few.runs.assign(provenance="not json", settings="")
     html = build(Results(runs, few.events.iloc[:0], few.snapshots.iloc[:0], few.heldout, few.shares))

@@ -129,6 +129,7 @@ def test_flipped_bytes_do_not_stop_the_report(seed: int, folder: Path, report: R
     assert report(folder)[0] == 0
 
 
+@pytest.mark.thorough
 def test_runs_that_were_killed_are_listed(folder: Path, report: Report) -> None:
     first, second, third, *_ = sorted((folder / "runs").iterdir())
     (first / "run.parquet").unlink()
@@ -141,6 +142,7 @@ def test_runs_that_were_killed_are_listed(folder: Path, report: Report) -> None:
         assert f"{run.name}: not finished" in problems(page)
 
 
+@pytest.mark.thorough
 def test_what_is_not_ours_is_left_alone(folder: Path, report: Report) -> None:
     runs = folder / "runs"
     (runs / "notes.txt").write_text("mine")
@@ -170,6 +172,7 @@ def test_studies_that_are_gone_torn_or_strange(tmp_path: Path, report: Report) -
         assert (f"{folder}/study.json" in problems(page)) == torn
 
 
+@pytest.mark.thorough
 def test_settings_that_are_no_settings_are_shown_as_they_are(tmp_path: Path, report: Report) -> None:
     names = ("settings", "workload_settings", "workload_facts", "network", "provenance")
     values = ("{torn", "", "null", "[]", "3", '"x"', '{"a": {"b": [1, null, {}]}}')
@@ -273,6 +276,7 @@ def test_text_from_outside_makes_no_element_and_no_attribute(tmp_path: Path, rep
         assert f"{part}{evil}" in wild.text
 
 
+@pytest.mark.thorough
 def test_a_folder_with_html_in_its_name_is_text(tmp_path: Path, report: Report) -> None:
     folder = tmp_path / "<img src=x onerror=alert(1)> & 'co'"
     write_run(folder, SCHEDULES[0], "mpi", 0, steps=5)
@@ -305,6 +309,7 @@ def test_two_processes_write_the_same_bytes(six_runs: Path, tmp_path: Path) -> N
     assert [name for name in written[0] if written[0][name] != written[1][name]] == []
 
 
+@pytest.mark.thorough
 def test_the_folder_of_the_results_is_not_written_to(folder: Path, report: Report) -> None:
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert report(folder)[0] == 0

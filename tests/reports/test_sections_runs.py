@@ -85,6 +85,7 @@ def test_measured_and_simulated_never_share_a_panel(name: str, made: Mapping[str
     assert found[1].startswith(" simulated") and "simulator" in described(found[1])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", PER_SETTING)
 def test_the_same_tables_give_the_same_bytes_and_small_figures(
     name: str, material: Material, made: Mapping[str, Section]
@@ -112,6 +113,7 @@ def test_there_is_no_section_without_events(name: str, material: Material) -> No
     assert PER_SETTING[name].section(replace(material, results=results)) is None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", PER_SETTING)
 def test_names_with_html_come_out_as_text(name: str, results: Results) -> None:
     runs = results.runs.assign(label=results.runs["label"].replace({"easgd": EVIL, "ad-psgd": f"{EVIL} 2"}))
@@ -121,6 +123,7 @@ def test_names_with_html_come_out_as_text(name: str, results: Results) -> None:
     assert "&lt;script" in str(section.html)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", PER_SETTING)
 def test_a_section_speaks_japanese(name: str, material: Material, made: Mapping[str, Section]) -> None:
     with language("ja"):

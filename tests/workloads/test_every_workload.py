@@ -104,6 +104,7 @@ MATRIX = [(name, algorithm) for algorithm in ALGORITHMS for name in NAMES]
 FEW = [(sorted(NAMES)[k % len(NAMES)], algorithm) for k, algorithm in enumerate(ALGORITHMS)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "algorithm"), [of(n, a, id=f"{n}-{a['name']}") for n, a in FEW])
 def test_some_algorithm_runs_on_it(name, algorithm, data_folder, tmp_path):
     verdict = cell(name, algorithm, tmp_path)

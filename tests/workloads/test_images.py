@@ -451,6 +451,7 @@ def test_problem_is_whole(name):
     OptimizerSettings(**settings.optimizer_table())
 
 
+@pytest.mark.thorough
 @needs_data
 @pytest.mark.usefixtures("data_folder")
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ def test_the_heldout_loss_is_that_of_the_workload(name: str, data_folder: Path) 
     assert total == pytest.approx(workload.heldout(x).loss, rel=1e-9)
 
 
+@pytest.mark.thorough
 @needs_data
 @pytest.mark.parametrize("name", [n for n in known() if n not in ("quadratic", "cifar10-vgg13", "cifar10-easgd7")])
 def test_the_gradient_on_training_samples_is_that_of_the_workload(name: str, data_folder: Path) -> None:

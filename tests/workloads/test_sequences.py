@@ -371,6 +371,7 @@ def test_the_words_vocabulary_has_its_published_size():
     assert problem.train.segments[-1, 1] == len(problem.train.ids) and len(problem.train.group_names) > 500
 
 
+@pytest.mark.thorough
 @needs_data
 @pytest.mark.usefixtures("data_folder")
 def test_recordings_are_split_by_index():

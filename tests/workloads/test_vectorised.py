@@ -172,6 +172,7 @@ def test_models_may_lie_anywhere():
     assert torch.equal(same[0], want[0]) and not torch.equal(same[1], want[1])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["digits-mlp", of("a9a-logistic"), of("mnist-mlp")])
 def test_a_gradient_does_not_depend_on_how_many_others_go_with_it(name, data_folder):
     # Bit for bit, or a run that is resumed, and then asks in other numbers, would part from one that is not.

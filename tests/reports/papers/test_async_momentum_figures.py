@@ -48,6 +48,7 @@ def test_without_its_part_a_figure_is_missing(draw: Draw, tmp_path: Path) -> Non
         draw(Evidence(tmp_path, "quick"), material())
 
 
+@pytest.mark.thorough
 def test_theory_beside_the_papers_points_needs_no_run(tmp_path: Path) -> None:
     found = figures(Evidence(tmp_path, "quick"))
     assert set(found) == {"async-theory"}
@@ -84,6 +85,7 @@ def test_momenta_are_those_of_the_grid(tmp_path: Path) -> None:
     assert price.query("line == 'figure 4 of the paper, tuned'")["y"].tolist() == list(FIGURE_4.values())
 
 
+@pytest.mark.thorough
 def test_what_is_never_reached_stands_at_the_edge_or_is_left_out(tmp_path: Path) -> None:
     found = figures(swept(tmp_path, lambda m, mu: math.inf if mu == 0.9 else 10.0 * m))
     costs = frame(found["async-penalty"])

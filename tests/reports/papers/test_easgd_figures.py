@@ -86,6 +86,7 @@ def test_more_workers(tmp_path: Path) -> None:
     assert set(frame(found["easgd-workers-time"])["part"]) == {"p = 4", "p = 8", "p = 16"}
 
 
+@pytest.mark.thorough
 def test_times_to_thresholds_are_those_of_the_rule(tmp_path: Path) -> None:
     rows = [
         row | {"t_s": range(41), "errors": [0.9 if t < at else 0.05 for t in range(41)]}

@@ -56,6 +56,7 @@ def test_without_its_part_a_figure_is_missing(draw: Draw) -> None:
         draw(MadeUp({}), material())
 
 
+@pytest.mark.thorough
 def test_utilisation_stands_beside_the_papers_table() -> None:
     found = drawn(PAPER, COMPUTED, MadeUp({}))
     assert set(found) == {"diloco-utilisation", "diloco-overlap"}
