@@ -31,7 +31,7 @@ def _tiered(name: str) -> Any:
     return pytest.param(name, marks=[pytest.mark.thorough] if wide else [])
 
 
-@pytest.mark.parametrize("name", map(_tiered, CASES))
+@pytest.mark.parametrize("name", [_tiered(name) for name in CASES])
 def test_simulated(name: str) -> None:
     """On the simulator, with simultaneous events in order of entry and shuffled: no order may matter."""
     simulated(name, (None, *range(1 if name in LARGE else FEW)))
