@@ -209,7 +209,7 @@ def test_nothing_left_is_an_error() -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def in_this_process() -> Iterator[None]:
+def one_after_the_other() -> Iterator[None]:
     with one_lane():
         yield
 

@@ -1,4 +1,4 @@
-"""Simulated runs in the test's own process."""
+"""Simulated runs one after the other, in one process beside the test's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench import launch
 
 @contextmanager
 def one_lane() -> Iterator[None]:
-    """As on a single core: starting a process takes longer than short runs do."""
+    """As on a single core: starting a second process takes longer than short runs do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "cores", lambda: 1)
         yield
